@@ -1,0 +1,1 @@
+"""Cohorts, layouts, pages, rendering, folds and the LightningDataModules."""

@@ -1,0 +1,1 @@
+"""Drawing ECG pages: grids, traces, text, and what printers and scanners do to them."""

@@ -1,0 +1,1 @@
+"""Sweep files; each opens with its command, cost and expected result."""

@@ -1,0 +1,1 @@
+"""The application: sweeps, cells, evaluation, digitization and reports."""

@@ -1,0 +1,1 @@
+"""Where cells run: local, ray or slurm behind one seam."""

@@ -1,0 +1,1 @@
+"""Segmentation, signals, clinical parameters, agreement and statistics."""

@@ -1,0 +1,1 @@
+"""Networks and the LightningModules around them, one file per architecture."""
