@@ -202,23 +202,23 @@ def test_kaggle2025_sums_powers_over_the_leads_of_an_image():
     got = sg.record_metrics({"I": noisy, "II": b}, {"I": a, "II": b}, RATE_HZ)
     error = noisy - a - (noisy - a).mean()
     expected = 10 * math.log10((np.sum(a**2) + np.sum(b**2)) / np.sum(error**2))
-    assert got["overall"]["snr_kaggle2025_db"] == pytest.approx(expected)
+    assert got.overall["snr_kaggle2025_db"] == pytest.approx(expected)
 
 
 def test_a_missing_lead_counts_as_empty_output():
     ref = {"I": beats(), "II": beats(phase_s=0.2)}
     got = sg.record_metrics({"II": ref["II"] + 0.01 * np.sin(np.arange(1250))}, ref, RATE_HZ)
-    assert got["leads"]["I"]["coverage"] == 0
-    assert math.isnan(got["leads"]["I"]["pcc"])
-    assert got["overall"]["coverage"] == pytest.approx(0.5)
-    assert got["overall"]["pcc"] == pytest.approx(got["leads"]["II"]["pcc"] / 2)
-    assert got["overall"]["snr_cinc2024_db"] == pytest.approx(got["leads"]["II"]["snr_cinc2024_db"] / 2)
+    assert got.leads["I"]["coverage"] == 0
+    assert math.isnan(got.leads["I"]["pcc"])
+    assert got.overall["coverage"] == pytest.approx(0.5)
+    assert got.overall["pcc"] == pytest.approx(got.leads["II"]["pcc"] / 2)
+    assert got.overall["snr_cinc2024_db"] == pytest.approx(got.leads["II"]["snr_cinc2024_db"] / 2)
 
 
 def test_a_record_without_reference_leads_gives_no_numbers():
     got = sg.record_metrics({"I": beats()}, {}, RATE_HZ)
-    assert got["leads"] == {}
-    assert all(math.isnan(v) for v in got["overall"].values())
+    assert got.leads == {}
+    assert all(math.isnan(v) for v in got.overall.values())
 
 
 def test_two_dimensional_input_is_refused():
