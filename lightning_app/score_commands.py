@@ -1,0 +1,210 @@
+"""`inkbeat score`: how well a digitized record agrees with the true one, per lead and overall.
+
+Both are WFDB records. The heavy imports wait until the command runs, so that `--help` stays quick.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from datamodules.errors import DataError, Problem
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lightning_app.evaluate.signals import RecordMetrics
+
+    Leads = dict[str, NDArray[np.float64]]
+
+MV_PER_UNIT = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "v": 1e3}
+COLUMNS = {
+    "pcc": "PCC",
+    "pcc_best_lag": "PCC at best lag",
+    "lag_ms": "lag ms",
+    "rmse_mv": "RMSE mV",
+    "gain": "gain",
+    "coverage": "coverage",
+    "snr_db": "SNR dB",
+    "snr_cinc2024_db": "CinC 2024 dB",
+    "snr_kaggle2025_db": "Kaggle 2025 dB",
+}
+
+
+@click.command("score")
+@click.argument("digitized", type=click.Path(path_type=Path))
+@click.argument("reference", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def score(digitized: Path, reference: Path, as_json: bool) -> None:
+    """Compare a DIGITIZED record with the REFERENCE it should equal (both WFDB, with or without .hea).
+
+    Leads are matched by name, a lead that is missing counts as empty, and another sampling rate is
+    resampled to the reference's.
+    """
+    metrics = score_records(digitized, reference)
+    if as_json:
+        click.echo(json.dumps(as_plain(metrics), indent=2, allow_nan=False))
+    else:
+        print_table(metrics)
+
+
+def score_records(digitized: Path, reference: Path) -> RecordMetrics:
+    """Read and score two records.
+
+    Args:
+        digitized: WFDB record, path with or without `.hea`.
+        reference: Likewise.
+
+    Returns:
+        Scores over the reference's leads at the reference's rate.
+
+    Raises:
+        DataError: for every problem of both records, or if they have no lead in common.
+    """
+    from lightning_app.evaluate.signals import record_metrics
+
+    records: list[tuple[Leads, float]] = []
+    problems: list[Problem] = []
+    for path in (digitized, reference):
+        try:
+            records.append(read_leads(path))
+        except DataError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise DataError(problems)
+    (read, read_rate_hz), (true, rate_hz) = records
+    if not set(read) & set(true):
+        raise DataError(
+            Problem("LEADS_UNMATCHED", str(digitized), ", ".join(read), ", ".join(true), "rename the leads")
+        )
+    return record_metrics({k: resampled(x, read_rate_hz, rate_hz) for k, x in read.items()}, true, rate_hz)
+
+
+def read_leads(path: Path) -> tuple[Leads, float]:
+    """Read the ECG leads of a WFDB record in millivolts.
+
+    Args:
+        path: Record path with or without `.hea`.
+
+    Returns:
+        Leads by their usual name ("aVR", whatever the spelling in the file), (n,) float64 mV with NaN for
+        invalid samples, and the sampling rate in Hz.
+
+    Raises:
+        DataError: `RECORD_MISSING`, `RECORD_UNREADABLE`, `LEADS_UNKNOWN`, `LEAD_TWICE` or `UNIT_UNKNOWN`.
+    """
+    import wfdb
+
+    stem = path.with_suffix("") if path.suffix == ".hea" else path
+    header = stem.with_name(stem.name + ".hea")
+    if not header.is_file():
+        wanted = "a WFDB header file"
+        raise DataError(Problem("RECORD_MISSING", str(path), "no such file", wanted, f"check {header}"))
+    try:
+        # rdrecord takes its own path apart, so a relative name such as "-x" or "a:b" must not reach it.
+        record = wfdb.rdrecord(str(stem.resolve()))
+        signals, rate_hz = record.p_signal, float(record.fs)
+    except (ValueError, OSError, IndexError, KeyError, TypeError, AttributeError) as error:
+        wanted = "a header and the sample file it names, whole"
+        remedy = "copy both files again"
+        raise DataError(Problem("RECORD_UNREADABLE", str(path), str(error), wanted, remedy)) from error
+    if signals is None or not rate_hz > 0:
+        got = f"{record.n_sig} signals at {rate_hz} Hz"
+        raise DataError(Problem("RECORD_UNREADABLE", str(path), got, "at least one signal"))
+    return _leads_in_mv(path, signals, record.sig_name, record.units), rate_hz
+
+
+def _leads_in_mv(path: Path, signals: NDArray[np.float64], names: list[str], units: list[str]) -> Leads:
+    from datamodules.layout import LEADS
+
+    usual = {name.lower(): name for name in LEADS}
+    leads: Leads = {}
+    problems = []
+    for column, (name, unit) in enumerate(zip(names, units, strict=True)):
+        lead = usual.get(name.strip().lower())
+        if lead is None:
+            continue  # other channels, such as a pulse wave, are no business of ours
+        if lead in leads:
+            problems.append(Problem("LEAD_TWICE", str(path), f"{name} again", "each lead once"))
+        if unit.lower() not in MV_PER_UNIT:
+            problems.append(Problem("UNIT_UNKNOWN", f"{path} {name}", unit, "mV, uV or V", "fix the header"))
+            continue
+        leads[lead] = signals[:, column] * MV_PER_UNIT[unit.lower()]
+    if not leads and not problems:
+        got = ", ".join(names)
+        problems.append(Problem("LEADS_UNKNOWN", str(path), got, "names of ECG leads, " + ", ".join(LEADS)))
+    if problems:
+        raise DataError(problems)
+    return leads
+
+
+def resampled(mv: NDArray[np.float64], from_hz: float, to_hz: float) -> NDArray[np.float64]:
+    """Bring a lead with gaps to another sampling rate by PCHIP inside each finite run.
+
+    Args:
+        mv: (n,) with NaN in gaps.
+        from_hz: Rate of `mv`.
+        to_hz: Rate wanted; the first sample keeps its time.
+
+    Returns:
+        (round(n x to / from),) with the same gaps.
+    """
+    import numpy as np
+    from scipy.interpolate import PchipInterpolator
+
+    if from_hz == to_hz:
+        return mv
+    times_s = np.arange(round(mv.size * to_hz / from_hz)) / to_hz
+    out = np.full(times_s.size, np.nan)
+    edges = np.flatnonzero(np.diff(np.isfinite(mv), prepend=False, append=False))
+    for start, stop in edges.reshape(-1, 2):
+        at = np.arange(start, stop) / from_hz
+        # A run reaches half a step of the coarser clock past its last sample, else its end would be lost.
+        inside = (times_s > at[0] - 1e-9) & (times_s < at[-1] + 1 / from_hz - 1e-9)
+        if at.size == 1:
+            out[inside] = mv[start]
+        else:
+            clamped = np.minimum(times_s[inside], at[-1])
+            out[inside] = PchipInterpolator(at, mv[start:stop])(clamped)
+    return out
+
+
+def as_plain(metrics: RecordMetrics) -> dict[str, Any]:
+    """Turn scores into what JSON can say: NaN and infinity become None."""
+
+    def plain(row: Mapping[str, float]) -> dict[str, float | None]:
+        return {name: value if math.isfinite(value) else None for name, value in row.items()}
+
+    return {"overall": plain(metrics.overall), "leads": {k: plain(row) for k, row in metrics.leads.items()}}
+
+
+def print_table(metrics: RecordMetrics) -> None:
+    """Print one line per lead and one for all of them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("lead", *COLUMNS.values())
+    for name, row in (*metrics.leads.items(), ("overall", metrics.overall)):
+        if name == "overall":
+            table.add_section()
+        table.add_row(name, *(_cell(column, row[column]) for column in COLUMNS))
+    console = Console()
+    console.print(table)
+    console.print(
+        "Coverage is the share of the reference's samples that were read: a lead printed for 2.5 of 10 s "
+        "reaches 0.25. The three SNR follow different definitions and are not comparable with each other."
+    )
+
+
+def _cell(column: str, value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    if math.isinf(value):
+        return "exact"
+    return f"{value:.1f}" if column.endswith(("_db", "_ms")) else f"{value:.3f}"
