@@ -5,6 +5,10 @@ resampled: a bootstrap over leads covers 55 % where it promises 95 %. Models are
 by the paired difference; folds are units only with the Nadeau-Bengio correction, because their training
 sets overlap (a plain paired t-test over five folds is wrong 14 % of the time instead of 5 %).
 
+Intervals are expanded percentile intervals (Hesterberg 2015, section 4.3): plain percentiles are too narrow
+by sqrt((n - 1) / n) and by normal instead of t tails, and cover 90 % at ten patients; widened for both they
+cover 95 %. The p-value is widened alike, so it says the same as the interval.
+
 Every result carries how many scans and patients it rests on.
 """
 
@@ -18,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
+from scipy import special, stats
 
 from datamodules.errors import DataError, Problem
 
@@ -35,7 +39,7 @@ class Summary:
     Attributes:
         mean: Mean over the scans that have a value.
         sd: SD of the data (over scans, ddof 1), not of the bootstrap; NaN for one scan.
-        low: Lower end of the percentile interval; NaN for fewer than two patients.
+        low: Lower end of the expanded percentile interval; NaN for fewer than two patients.
         high: Upper end.
         n_scans: Scans with a value.
         n_patients: Patients behind them.
@@ -57,7 +61,7 @@ class Contrast:
 
     Attributes:
         difference: Mean over scans of (model - reference).
-        low: Lower end of the percentile interval; NaN for fewer than two patients.
+        low: Lower end of the expanded percentile interval; NaN for fewer than two patients.
         high: Upper end.
         p: Two-sided bootstrap p: it is below 1 - level exactly where the interval excludes zero.
         n_scans: Scans both models have a value for.
@@ -186,18 +190,17 @@ def summarise_columns(values: Floats, draws: Resamples, level: float = LEVEL) ->
     Returns:
         k summaries.
     """
-    low, high = _percentile_interval(draws.means(values), level)
     summaries = []
-    for column, lower, upper in zip(values.T, low, high, strict=True):
+    for column, means in zip(values.T, draws.means(values).T, strict=True):
         present = np.isfinite(column)
         n, n_patients = int(present.sum()), len(np.unique(draws.patient[present]))
-        enough = n_patients >= 2
+        low, high = _expanded_interval(means[np.isfinite(means)], n_patients, level)
         summaries.append(
             Summary(
                 mean=float(column[present].mean()) if n else math.nan,
                 sd=float(column[present].std(ddof=1)) if n >= 2 else math.nan,
-                low=float(lower) if enough else math.nan,
-                high=float(upper) if enough else math.nan,
+                low=low,
+                high=high,
                 n_scans=n,
                 n_patients=n_patients,
                 n_missing=len(column) - n,
@@ -233,29 +236,41 @@ def contrast(
     difference = np.asarray(values, dtype=float) - np.asarray(reference, dtype=float)
     draws = resample_patients(patients, strata, n_resamples, seed)
     summary = summarise_columns(difference[:, None], draws, level)[0]
-    enough = summary.n_patients >= 2
     return Contrast(
         summary.mean,
         summary.low,
         summary.high,
-        p=float(bootstrap_p(draws.means(difference))) if enough else math.nan,
+        p=bootstrap_p(draws.means(difference), summary.n_patients),
         n_scans=summary.n_scans,
         n_patients=summary.n_patients,
         n_missing=summary.n_missing,
     )
 
 
-def bootstrap_p(means: Floats) -> Floats:
-    """Return the two-sided p of "the mean is zero": twice the smaller tail of the resampled means.
+def bootstrap_p(means: Floats, n_patients: int) -> float:
+    """Return the two-sided p of "the mean is zero" from resampled means.
+
+    t = float(special.ndtri(tail)) * math.sqrt((n_patients - 1) / n_patients)
+    return 2 * float(special.stdtr(n_patients - 1, t))
+    widened to t tails as the interval is.
 
     Args:
-        means: (n_resamples, ...) resampled mean differences.
+        means: (n_resamples,) resampled mean differences; NaN = a draw without values.
+        n_patients: Patients behind them.
 
     Returns:
-        (...) p in (0, 1]; never 0, since (count + 1) / (trials + 1) is what a finite number of draws can say.
+        p in (0, 1]; NaN for fewer than two patients.
     """
-    below, above = (means <= 0).sum(axis=0), (means >= 0).sum(axis=0)
-    return np.asarray(np.minimum(1.0, 2 * (np.minimum(below, above) + 1) / (len(means) + 1)))
+    drawn = means[np.isfinite(means)]
+    if n_patients < 2:
+        return math.nan
+    hits = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+    tail = (hits + 1) / (len(drawn) + 1)
+    if tail >= 0.5:
+        return 1.0
+    return 2 * float(
+        special.stdtr(n_patients - 1, special.ndtri(tail) * math.sqrt((n_patients - 1) / n_patients))
+    )
 
 
 def holm(p_values: Sequence[float]) -> Floats:
@@ -495,13 +510,11 @@ def _stratum_of_patient(
     return stratum
 
 
-def _percentile_interval(means: Floats, level: float) -> tuple[Floats, Floats]:
-    """Lower and upper percentile over axis 0; resamples without any value are left out."""
-    tails = (100 * (1 - level) / 2, 100 * (1 + level) / 2)
-    if np.isfinite(means).all():
-        low, high = np.percentile(means, tails, axis=0)
-        return low, high
-    ends = [
-        np.percentile(c[np.isfinite(c)], tails) if np.isfinite(c).any() else (math.nan,) * 2 for c in means.T
-    ]
-    return np.array([end[0] for end in ends]), np.array([end[1] for end in ends])
+def _expanded_interval(means: Floats, n_patients: int, level: float) -> tuple[float, float]:
+    """Percentiles of the resampled means, further out than `level` as few patients need."""
+    if n_patients < 2:
+        return math.nan, math.nan
+    t = special.stdtrit(n_patients - 1, (1 - level) / 2)
+    tail = float(special.ndtr(t * math.sqrt(n_patients / (n_patients - 1))))
+    low, high = np.quantile(means, (tail, 1 - tail))
+    return float(low), float(high)

@@ -36,18 +36,18 @@ def coverage_and_type_one(n_patients, per_patient, n_trials, n_resamples, seed):
         values = clustered(rng, n_patients, per_patient, n_trials // 10)
         summaries = stat.summarise_columns(values, draws)
         covered += [s.low <= 0 <= s.high for s in summaries]
-        rejected += list(stat.bootstrap_p(draws.means(values)) < 0.05)
+        rejected += [stat.bootstrap_p(means, n_patients) < 0.05 for means in draws.means(values).T]
     return float(np.mean(covered)), float(np.mean(rejected))
 
 
 def test_interval_coverage_and_type_one_error_hold_on_clustered_scans():
     coverage, type_one = coverage_and_type_one(N_PATIENTS, 3, 4000, 1000, seed=1)
     assert 0.93 <= coverage <= 0.97
-    assert 0.04 <= type_one <= 0.065  # a thousand draws; the slow test below asks for 4 to 6 %
+    assert 0.04 <= type_one <= 0.06
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("n_patients", "per_patient"), [(96, 1), (96, 3), (282, 1)])
+@pytest.mark.parametrize(("n_patients", "per_patient"), [(10, 1), (24, 1), (96, 1), (96, 3), (282, 1)])
 def test_coverage_and_type_one_error_with_many_draws(n_patients, per_patient):
     coverage, type_one = coverage_and_type_one(n_patients, per_patient, 20_000, 4000, seed=2)
     assert 0.93 <= coverage <= 0.97
@@ -152,7 +152,7 @@ def test_a_contrast_is_paired():
     better = hard + 0.01 + rng.normal(0, 0.005, N_PATIENTS)
     got = stat.contrast(better, hard, PATIENTS, LAYOUTS, n_resamples=2000)
     assert 0.008 < got.low < 0.01 < got.high < 0.013
-    assert got.p == pytest.approx(2 / 2001)
+    assert got.p < 0.002
     assert got.n_scans == got.n_patients == N_PATIENTS
     t = stats.ttest_rel(better, hard)
     assert t.pvalue < 0.001
