@@ -250,9 +250,8 @@ def contrast(
 def bootstrap_p(means: Floats, n_patients: int) -> float:
     """Return the two-sided p of "the mean is zero" from resampled means.
 
-    t = float(special.ndtri(tail)) * math.sqrt((n_patients - 1) / n_patients)
-    return 2 * float(special.stdtr(n_patients - 1, t))
-    widened to t tails as the interval is.
+    Twice the smaller tail, counted as (hits + 1) / (trials + 1) since finitely many draws never show p = 0,
+    and widened to t tails as the interval is.
 
     Args:
         means: (n_resamples,) resampled mean differences; NaN = a draw without values.
@@ -268,9 +267,8 @@ def bootstrap_p(means: Floats, n_patients: int) -> float:
     tail = (hits + 1) / (len(drawn) + 1)
     if tail >= 0.5:
         return 1.0
-    return 2 * float(
-        special.stdtr(n_patients - 1, special.ndtri(tail) * math.sqrt((n_patients - 1) / n_patients))
-    )
+    t = float(special.ndtri(tail)) * math.sqrt((n_patients - 1) / n_patients)
+    return 2 * float(special.stdtr(n_patients - 1, t))
 
 
 def holm(p_values: Sequence[float]) -> Floats:
