@@ -188,7 +188,8 @@ def test_real_folders_load(name: str):
     for recording in recordings:
         i_mv, ii_mv, iii_mv = recording.mv[:3]
         assert recording.mv.shape == (12, 5000)
-        assert np.corrcoef(i_mv + iii_mv, ii_mv)[0, 1] > 0.9  # LUDB holds it only roughly
+        if name != "ludb":  # LUDB holds Einthoven only roughly
+            assert np.median(np.abs(i_mv + iii_mv - ii_mv)) < 0.02
 
 
 # Simulated
