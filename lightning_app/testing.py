@@ -1,0 +1,68 @@
+"""A trained model against whole pages: stitched prediction, per-scan numbers, masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+
+from datamodules.page import write_mask_png
+from lightning_app.evaluate.segmentation import scan_metrics
+from lightning_app.specs import Evaluation
+from models.windows import predict_page, prepare, to_mask
+
+
+def score_pages(
+    module: Any,
+    datamodule: Any,
+    evaluation: Evaluation,
+    device: torch.device,
+    predictions: Path,
+    between: Callable[[int, int, float], None],
+) -> pd.DataFrame:
+    """Predict every test page of a datamodule and score it.
+
+    Args:
+        module: The trained model.
+        datamodule: Has `test_scans()`, `page(scan)` uint8 (H, W) and `mask(scan)` uint8 (H, W).
+        evaluation: Threshold and window overlap.
+        device: Where the model computes.
+        predictions: Folder for one 1-bit PNG per scan.
+        between: Called after each page with its number, the number of pages and its Dice.
+
+    Returns:
+        One row per scan: ids, layout and every metric.
+    """
+    datamodule.setup("test")
+    scans = datamodule.test_scans()
+    ready = prepare(module.to(device))
+    predictions.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number, scan in enumerate(scans, start=1):
+        probability = predict_page(ready, datamodule.page(scan), overlap_px=evaluation.overlap_px)
+        predicted = to_mask(probability, evaluation.threshold).numpy()
+        metrics = scan_metrics(predicted, np.asarray(datamodule.mask(scan)) > 0, scan.px_per_mv)
+        write_mask_png(predictions / f"{scan.scan_id}.png", predicted)
+        rows.append(
+            {"scan_id": scan.scan_id, "patient_id": scan.patient_id, "layout": scan.layout, **metrics}
+        )
+        between(number, len(scans), metrics["dice"])
+    return pd.DataFrame(rows)
+
+
+def accelerator_device(trainer_arguments: dict[str, Any]) -> torch.device:
+    """Give the device that a Trainer with these arguments computes on (its first, if it has several)."""
+    trainer = pl.Trainer(
+        **{"accelerator": trainer_arguments.get("accelerator", "auto"), "devices": 1},
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    device = trainer.strategy.root_device
+    return device if isinstance(device, torch.device) else torch.device("cpu")

@@ -1,0 +1,521 @@
+"""One cell: seed, build, pretrain, fit, test on every set, write the result.
+
+Each stage leaves its outcome in the cell's folder before the next begins (`stages.json` has the hashes), so a
+cell that was killed goes on with the stage it was in, and inside a training with the epoch it was in. What is
+drawn at random is keyed to (seed, stage, epoch, step); so the weights, the log and the rows are the same bytes
+as without the kill.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import inspect
+import io
+import json
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytorch_lightning as pl
+import safetensors.torch
+import torch
+
+from datamodules.errors import DataError, InkbeatError, IntegrityError, Interrupted, Problem
+from lightning_app.callbacks import (
+    SAVE_EVERY_S,
+    EpochRecorder,
+    KeyedRandomness,
+    ProgressFile,
+    Row,
+    Stop,
+    Watch,
+    seed_all,
+)
+from lightning_app.cells import (
+    PROGRESS,
+    RESULT,
+    SPEC,
+    CellLock,
+    Store,
+    read_json,
+    result_of,
+    sha256_of,
+    write_durably,
+    write_json,
+)
+from lightning_app.checkpoints import Checkpoints
+from lightning_app.engines import EXIT_BUSY, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Job, Slot
+from lightning_app.specs import HELD_OUT, CellSpec, Component
+from lightning_app.testing import accelerator_device, score_pages
+
+log = logging.getLogger(__name__)
+
+PRETRAIN, FIT = 0, 1  # numbers of the training stages in keyed randomness
+WEIGHTS = "model.safetensors"
+SAVE_EVERY_VARIABLE = "INKBEAT_SAVE_EVERY_S"  # lets a test make checkpoints dense
+EXIT_DATA = 3
+
+
+def run_cell(job: Job, slot: Slot) -> int:
+    """Run one cell in this process, from wherever it was left.
+
+    Args:
+        job: Which cell.
+        slot: Threads to use.
+
+    Returns:
+        0 done; 1 failed, the traceback is in result.json; 3 no room or right to write; 5 another process
+        works on it; 75 stopped, to be resumed.
+    """
+    folder = Store(job.sweep_dir).folder(job.key)
+    lock = CellLock(folder)
+    if not lock.acquire():
+        return EXIT_BUSY
+    try:
+        _speak_to(folder / "log.txt")
+        return _guarded(job, slot, folder)
+    finally:
+        lock.release()
+
+
+def _guarded(job: Job, slot: Slot, folder: Path) -> int:
+    (folder / RESULT).unlink(missing_ok=True)  # of an earlier failure
+    try:
+        torch.set_num_threads(slot.threads)
+        _Cell(job, slot).run()
+        return EXIT_DONE
+    except Interrupted:
+        log.info("stopped on request; the same command goes on from here")
+        return EXIT_INTERRUPTED
+    except DataError as error:
+        if any(problem.code in ("DISK_FULL", "NOT_WRITABLE") for problem in error.problems):
+            log.error("%s", error)
+            return EXIT_DATA
+        return _fail(folder, job.key, error)
+    except Exception as error:  # noqa: BLE001 - a failing cell is a row of the report, the others go on
+        return _fail(folder, job.key, error)
+
+
+def _fail(folder: Path, key: str, error: Exception) -> int:
+    text = "".join(traceback.format_exception(error)).replace(f"{Path(__file__).parents[1]}{os.sep}", "")
+    log.error("%s", text)
+    write_json(
+        folder / RESULT,
+        result_of(folder, key, "failed", [SPEC], **failure(type(error).__name__, error, text)),
+    )
+    return EXIT_FAILED
+
+
+def failure(kind: str, message: object, details: str = "") -> dict[str, Any]:
+    """Describe what made a cell fail, as result.json holds it."""
+    return {"error": {"type": kind, "message": str(message), "traceback": details}}
+
+
+def _speak_to(path: Path) -> None:
+    """Send everything this process says, libraries included, to the cell's log."""
+    file = path.open("a", encoding="utf-8", buffering=1)
+    if os.environ.get("INKBEAT_LOG_TO_TERMINAL") is None and _is_cell_process():
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    handler = logging.StreamHandler(file)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.handlers = [handler] if _is_cell_process() else [*root.handlers, handler]
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(_is_cell_process())
+
+
+def _is_cell_process() -> bool:
+    import multiprocessing
+
+    return multiprocessing.parent_process() is not None
+
+
+class _Cell:
+    """The stages of one cell."""
+
+    def __init__(self, job: Job, slot: Slot) -> None:
+        self.store = Store(job.sweep_dir)
+        self.folder = self.store.folder(job.key)
+        self.slot = slot
+        self.donor = job.donor
+        self.spec = CellSpec.model_validate(read_json(self.folder / SPEC))
+        if self.spec.key != job.key:
+            raise IntegrityError(
+                Problem(
+                    "SPEC_EDITED", f"{job.key}/{SPEC}", f"key {self.spec.key}", job.key, "remove the folder"
+                )
+            )
+        plan = self.store.plan()
+        self.label = next((cell["model"] for cell in plan["cells"] if cell["key"] == job.key), job.key)
+        self.cohorts = {
+            entry["id"]: (self.store.root / entry["path"]).resolve() for entry in plan["cohorts"].values()
+        }
+        self.name = plan["name"]
+        self.stages = _Stages(self.folder / "stages.json")
+        self.progress = ProgressFile(self.folder)
+        self.stop = Stop()
+        self.rows: list[Row] = []
+
+    def run(self) -> None:
+        self.stop.listen()
+        self.progress.write("start")
+        started = time.monotonic()
+        module = self._build_model()
+        if not self.stages.holds("fit", self.folder / WEIGHTS) and not self._take_from_donor():
+            self._train(module)
+        self._load(module, self.folder / WEIGHTS)
+        self.rows = self.stages.read("fit")["rows"]
+        self._write_metrics(self.rows)
+        scans = self._test(module)
+        self._finish(scans, time.monotonic() - started)
+
+    def _build_model(self) -> Any:
+        # Seed first, build second: the first weights belong to the seed in the spec.
+        seed_all(self.spec.seeds.weights)
+        return _class_of(self.spec.model.class_path)(**self.spec.model.init_args)
+
+    # Training
+
+    def _train(self, module: Any) -> None:
+        if module.needs_training:
+            if self.spec.pretrain_on is not None:
+                self._pretrain(module, self.spec.pretrain_on)
+            datamodule = self._datamodule(self.spec.fit_on)
+            self._fit(module, datamodule, "fit", FIT, self.spec.training.epochs, self.folder)
+        self._save_weights(module, self.folder / WEIGHTS)
+        self.stages.record("fit", self.folder / WEIGHTS, rows=self.rows)
+        shutil.rmtree(self.folder / "pretrain", ignore_errors=True)
+
+    def _pretrain(self, module: Any, component: Component) -> None:
+        """Train on the pseudo scans; only the weights are carried over (the optimizer starts fresh)."""
+        folder = self.folder / "pretrain"
+        folder.mkdir(exist_ok=True)
+        weights = folder / WEIGHTS
+        if self.stages.holds("pretrain", weights):
+            self._load(module, weights)
+            self.rows = self.stages.read("pretrain")["rows"]
+            return
+        epochs = self.spec.training.pretrain_epochs
+        self._fit(module, self._datamodule(component), "pretrain", PRETRAIN, epochs, folder)
+        self._save_weights(module, weights)
+        self.stages.record("pretrain", weights, rows=self.rows)
+
+    def _fit(self, module: Any, datamodule: Any, stage: str, number: int, epochs: int, folder: Path) -> None:
+        checkpoints = Checkpoints(folder)
+        recorder = EpochRecorder(
+            stage,
+            self.rows,
+            checkpoints,
+            self.spec.fit_key,
+            self.stop,
+            self._write_metrics,
+            float(os.environ.get(SAVE_EVERY_VARIABLE, SAVE_EVERY_S)),
+        )
+        callbacks = [
+            KeyedRandomness(self.spec.seeds.weights, number),
+            Watch(self.progress, stage, self.stop),
+            recorder,
+        ]
+        trainer = self._trainer(epochs, callbacks)
+        resume_from = checkpoints.newest_intact()
+        if resume_from is not None:
+            log.info("%s goes on from %s", stage, resume_from.name)
+        with warnings.catch_warnings():
+            _quieten_lightning()
+            trainer.fit(module, datamodule=datamodule, ckpt_path=resume_from, weights_only=True)
+        self.stop.listen()
+        self.stop.check()
+
+    def _trainer(self, epochs: int, callbacks: list[pl.Callback]) -> pl.Trainer:
+        arguments: dict[str, Any] = {"accelerator": "auto", "devices": 1, **self.spec.trainer}
+        with warnings.catch_warnings():
+            _quieten_lightning()
+            return pl.Trainer(
+                max_epochs=epochs,
+                precision=self.spec.training.precision,
+                callbacks=callbacks,
+                logger=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                limit_val_batches=0,
+                default_root_dir=self.folder,
+                **arguments,
+            )
+
+    def _write_metrics(self, rows: list[Row]) -> None:
+        """Write metrics.csv, always whole: after a resume it must not hold epochs that are trained again."""
+        if rows:
+            self.progress.keep(loss=rows[-1].get("train_loss"))
+        names = ["stage", "epoch", "step"]
+        names += sorted({name for row in rows for name in row} - set(names))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_durably(self.folder / "metrics.csv", text.getvalue().encode())
+
+    # Testing
+
+    def _test(self, module: Any) -> pd.DataFrame:
+        """Test on the held-out fold and on every further set; a set that is done is not tested again."""
+        device = accelerator_device(dict(self.spec.trainer))
+        sets = {HELD_OUT: self.spec.fit_on, **{test.name: test for test in self.spec.test_on}}
+        frames = []
+        for name, component in sets.items():
+            path = self.folder / "rows" / f"{name}.parquet"
+            if not self.stages.holds(f"test {name}", path):
+                self._test_on(name, component, module, device, path)
+            frames.append(pd.read_parquet(path))
+        return pd.concat(frames, ignore_index=True)
+
+    def _test_on(
+        self, name: str, component: Component, module: Any, device: torch.device, path: Path
+    ) -> None:
+        dices: list[float] = []
+
+        def between(number: int, total: int, dice: float) -> None:
+            dices.append(dice)
+            mean = round(float(pd.Series(dices).mean()), 4)
+            if name == HELD_OUT:
+                self.progress.keep(dice=mean)
+            self.progress.write(f"test {name}", step=number, steps=total)
+            self.stop.check()
+
+        predictions = self.folder / "predictions" / name
+        rows = score_pages(
+            module, self._datamodule(component), self.spec.evaluation, device, predictions, between
+        )
+        rows.insert(0, "test_set", name)
+        path.parent.mkdir(exist_ok=True)
+        write_durably(path, _parquet(rows))
+        self.stages.record(f"test {name}", path)
+
+    # Data
+
+    def _datamodule(self, component: Component) -> Any:
+        """Build a datamodule: the cell gives cohort path, fold and seeds, where its constructor takes them."""
+        kind = _class_of(component.class_path)
+        accepted = inspect.signature(kind).parameters
+        open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
+        given = {
+            "folds": self.spec.folds.count,
+            "fold": self.spec.folds.fold,
+            "fold_seed": self.spec.folds.seed,
+            "patch_seed": self.spec.seeds.patches,
+        }
+        arguments = {name: value for name, value in given.items() if name in accepted or open_ended}
+        arguments |= component.init_args
+        cohort = arguments.get("cohort")
+        if cohort is not None:
+            arguments["cohort"] = str(self._checked_cohort(str(cohort)))
+        return kind(**arguments)
+
+    def _checked_cohort(self, content_id: str) -> Path:
+        try:
+            return self.cohorts[content_id]
+        except KeyError:
+            raise DataError(
+                Problem("COHORT_MISSING", content_id, "not in the sweep's plan", "", "run the sweep again")
+            ) from None
+
+    # Weights and donors
+
+    def _save_weights(self, module: Any, path: Path) -> None:
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+        about = {
+            "class_path": self.spec.model.class_path,
+            "init_args": json.dumps(self.spec.model.init_args, sort_keys=True),
+            "threshold": str(self.spec.evaluation.threshold),
+            "fit_key": self.spec.fit_key,
+        }
+        write_durably(path, safetensors.torch.save(state, metadata=about))
+
+    def _load(self, module: Any, path: Path) -> None:
+        module.load_state_dict(safetensors.torch.load_file(path), strict=True)
+
+    def _take_from_donor(self) -> bool:
+        """Take weights, log and equal test sets from a finished cell that differs in its tests only."""
+        if self.donor is None:
+            return False
+        source = self.store.folder(self.donor)
+        result = self.store.result(self.donor)
+        if result is None or not _is_intact(source, result):
+            return False
+        theirs = CellSpec.model_validate(read_json(source / SPEC))
+        if theirs.fit_key != self.spec.fit_key:
+            return False
+        _copy(source / WEIGHTS, self.folder / WEIGHTS)
+        if (source / "last.ckpt").is_file():
+            _copy(source / "last.ckpt", self.folder / "last.ckpt")
+        for name in _equal_sets(theirs, self.spec):
+            self._take_set(source, name)
+        self.stages.record(
+            "fit", self.folder / WEIGHTS, rows=_Stages(source / "stages.json").read("fit")["rows"]
+        )
+        log.info("weights taken from cell %s, which was trained by the same specification", self.donor)
+        return True
+
+    def _take_set(self, source: Path, name: str) -> None:
+        rows = source / "rows" / f"{name}.parquet"
+        if not rows.is_file():
+            return
+        shutil.copytree(source / "predictions" / name, self.folder / "predictions" / name, dirs_exist_ok=True)
+        _copy(rows, self.folder / "rows" / rows.name)
+        self.stages.record(f"test {name}", self.folder / "rows" / rows.name)
+
+    # The end
+
+    def _finish(self, scans: pd.DataFrame, seconds: float) -> None:
+        named = {
+            "cell": self.spec.key,
+            "model": self.label,
+            "fold": self.spec.folds.fold,
+            "seed": self.spec.seeds.weights,
+        }
+        for position, (name, value) in enumerate(named.items()):
+            scans.insert(position, name, value)
+        write_durably(self.folder / "scans.parquet", _parquet(scans))
+        write_json(self.folder / "environment.json", environment(self.slot))
+        Checkpoints(self.folder).keep_last_only()
+        kept = [SPEC, "scans.parquet", "metrics.csv", WEIGHTS, "last.ckpt", "environment.json", "stages.json"]
+        kept += [path.relative_to(self.folder).as_posix() for path in self.folder.glob("predictions/*/*.png")]
+        kept += [path.relative_to(self.folder).as_posix() for path in self.folder.glob("rows/*.parquet")]
+        result = result_of(
+            self.folder,
+            self.spec.key,
+            "done",
+            kept,
+            fit_key=self.spec.fit_key,
+            seconds=round(seconds, 1),
+            dice={name: _mean(group["dice"]) for name, group in scans.groupby("test_set", sort=True)},
+        )
+        write_json(self.folder / RESULT, result)
+        (self.folder / PROGRESS).unlink(missing_ok=True)
+
+
+class _Stages:
+    """Which stages of a cell are finished, with the hash of what each left."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._done: dict[str, Any] = read_json(path) if path.is_file() else {}
+        except IntegrityError:
+            self._done = {}
+
+    def holds(self, stage: str, outcome: Path) -> bool:
+        """Tell whether the stage is finished and its outcome is still what it was."""
+        entry = self._done.get(stage)
+        return entry is not None and outcome.is_file() and sha256_of(outcome) == entry["sha256"]
+
+    def read(self, stage: str) -> dict[str, Any]:
+        """Give what was recorded with a finished stage."""
+        entry: dict[str, Any] = self._done[stage]
+        return entry
+
+    def record(self, stage: str, outcome: Path, **more: Any) -> None:
+        """Note that a stage is finished."""
+        self._done[stage] = {"sha256": sha256_of(outcome), **more}
+        write_json(self._path, self._done)
+
+
+def environment(slot: Slot) -> dict[str, Any]:
+    """Describe what a cell ran with: versions, processor, device, code; no names of people or machines."""
+    packages = (
+        "inkbeat",
+        "torch",
+        "pytorch-lightning",
+        "numpy",
+        "opencv-python",
+        "segmentation-models-pytorch",
+    )
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu",
+        "threads": slot.threads,
+        "packages": {name: version(name) for name in packages},
+        "commit": _commit(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+def _commit() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _class_of(class_path: str) -> Any:
+    module, _, name = class_path.rpartition(".")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # a user's own package beside the sweep
+    return getattr(importlib.import_module(module), name)
+
+
+def _quieten_lightning() -> None:
+    """Silence what Lightning says about choices this project made on purpose."""
+    for message in (
+        ".*does not have many workers.*",
+        ".*`training_step` .*no `val_dataloader`.*",
+        ".*you defined a `validation_step`.*",
+        ".*GPU available but not used.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*is smaller than the logging interval.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def _mean(values: pd.Series[float]) -> float | None:
+    mean = values.mean()
+    return None if pd.isna(mean) else round(float(mean), 6)
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_durably(target, source.read_bytes())
+
+
+def _is_intact(folder: Path, result: Mapping[str, Any]) -> bool:
+    hashes: dict[str, str] = result["artefacts"]
+    return result["state"] == "done" and all(
+        (folder / name).is_file() and sha256_of(folder / name) == expected
+        for name, expected in hashes.items()
+    )
+
+
+def _equal_sets(theirs: CellSpec, ours: CellSpec) -> list[str]:
+    if theirs.evaluation != ours.evaluation:
+        return []
+    same = [test.name for test in ours.test_on if test in theirs.test_on]
+    return [HELD_OUT, *same]

@@ -1,0 +1,87 @@
+"""YAML as sweep files use it: plain values only, numbers and booleans read as YAML 1.2 reads them.
+
+PyYAML follows YAML 1.1, where `lr: 1e-3` is a string and `name: off` is False; both are traps in a file
+that people write by hand. Anchors are refused (a kilobyte of them can stand for gigabytes), and so are
+tags, repeated keys and deep nesting.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+MAX_BYTES = 1024 * 1024
+MAX_DEPTH = 20
+
+_FLOAT = re.compile(
+    r"^[-+]?(\d+(\.\d*)?([eE][-+]?\d+)|\d+\.\d*|\.\d+([eE][-+]?\d+)?|\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
+)
+_BOOL = re.compile(r"^(true|True|TRUE|false|False|FALSE)$")
+
+
+class YamlTextError(Exception):
+    """The text is not the plain YAML that is wanted; the message tells where."""
+
+
+class _Loader(yaml.SafeLoader):
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.events.AliasEvent):
+            raise YamlTextError(f"{_line(self.peek_event())}: an alias (*name); write the value out instead")
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise YamlTextError(f"more than {MAX_DEPTH} levels of nesting")
+        node: yaml.Node | None = super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        repeated = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if repeated:
+            raise YamlTextError(f"{_line(node)}: the key {', '.join(repeated)} twice")
+        return super().construct_mapping(node, deep)
+
+
+def _line(marked: Any) -> str:
+    return f"line {marked.start_mark.line + 1}"
+
+
+def _use_yaml_1_2_scalars() -> None:
+    kept = ("tag:yaml.org,2002:float", "tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")
+    _Loader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in kept]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+    _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", _BOOL, list("tTfF"))
+
+
+_use_yaml_1_2_scalars()
+
+
+def parse_yaml(text: str) -> Any:
+    """Read one YAML document.
+
+    Args:
+        text: At most 1 MB.
+
+    Returns:
+        Dicts, lists, strings, numbers, booleans and None.
+
+    Raises:
+        YamlTextError: If it is not plain YAML.
+
+    Example:
+        >>> parse_yaml("lr: 1e-3")
+        {'lr': 0.001}
+    """
+    if len(text) > MAX_BYTES:
+        raise YamlTextError(f"{len(text)} characters, more than {MAX_BYTES}")
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise YamlTextError(" ".join(str(error).split())) from None
