@@ -1,0 +1,39 @@
+"""ResNet encoders at output stride 8, the same for every comparator (PROTOCOL R20).
+
+torchvision cannot dilate ResNet-18 and -34; these encoders can, so no depth sees a coarser grid than another.
+"""
+
+from typing import Literal
+
+import segmentation_models_pytorch as smp
+from torch import nn
+
+Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
+EncoderWeights = Literal["imagenet"] | None
+BACKBONES: tuple[str, ...] = ("resnet18", "resnet34", "resnet50", "resnet101")
+OUTPUT_STRIDE = 8
+
+
+def check_encoder(backbone: str, encoder_weights: str | None) -> None:
+    """Refuse an unknown backbone or start before anything is built.
+
+    Raises:
+        ValueError: names what was got and what is there.
+    """
+    if backbone not in BACKBONES:
+        raise ValueError(f"got backbone {backbone!r}; wanted one of {', '.join(BACKBONES)}")
+    if encoder_weights not in (None, "imagenet"):
+        raise ValueError(f"got encoder_weights {encoder_weights!r}; wanted None or 'imagenet'")
+
+
+def build_encoder(backbone: str, encoder_weights: str | None) -> nn.Module:
+    """ResNet with a 1-channel stem: (B, 1, H, W) to a list of features, the last at stride 8.
+
+    Args:
+        backbone: see `Backbone`.
+        encoder_weights: "imagenet" fetches weights when they are not on this machine; None never does.
+    """
+    encoder: nn.Module = smp.encoders.get_encoder(
+        backbone, in_channels=1, weights=encoder_weights, output_stride=OUTPUT_STRIDE
+    )
+    return encoder
