@@ -211,7 +211,11 @@ def open_signals(signals: str | Path, seed: int) -> SignalSource:
 
 
 def choose_records(
-    source: SignalSource, n: int, seed: int, share: tuple[float, float] = (0.0, 1.0)
+    source: SignalSource,
+    n: int,
+    seed: int,
+    share: tuple[float, float] = (0.0, 1.0),
+    at_least: int | None = None,
 ) -> tuple[list[Recording], list[Problem]]:
     """Draw usable recordings; those that cannot be used are skipped and reported.
 
@@ -221,9 +225,11 @@ def choose_records(
         seed: Orders the draw.
         share: Part of the patients to draw from, in terms of a fixed hash of the patient id. Cohorts with
             shares that do not overlap have no patient in common, whatever their seeds (PROTOCOL R6).
+        at_least: Fewer than n will do, down to this many; by default n.
 
     Returns:
-        n recordings in the order drawn, and the reasons of the records skipped on the way.
+        n recordings, or all usable ones, in the order drawn, and the reasons of the records
+        skipped on the way.
 
     Raises:
         ConfigError: `SHARE_INVALID`.
@@ -244,7 +250,7 @@ def choose_records(
             recordings.append(source.load(ids[place]))
         except DataError as error:
             rejects.extend(error.problems)
-    if len(recordings) < n:
+    if len(recordings) < (n if at_least is None else at_least):
         got = f"{len(recordings)} usable of {len(ids)}" + (
             "" if share == (0.0, 1.0) else f", share {low:g} to {high:g}"
         )

@@ -7,45 +7,23 @@ strokes break by themselves, and every share of black is a number in `Difficulty
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from datamodules.geometry import Geometry
-from datamodules.layout import LEADS, Layout
+from datamodules.layout import Layout
 from datamodules.rendering import furniture, lettering
 from datamodules.rendering.difficulty import NOMINAL, Difficulty, GridKind, Range
 from datamodules.rendering.fields import Grain, crisp, scale_by, smooth_field, threshold_map
 from datamodules.rendering.grids import Ruling, grid_layers, print_grid
 from datamodules.rendering.lettering import Font
+from datamodules.rendering.pages import RenderedPage, draw_mask, traces
 from datamodules.rendering.placement import Sheet, place, stretch_and_turn
-from datamodules.rendering.strokes import extents, stamp_ink, stamp_mask
+from datamodules.rendering.strokes import extents, stamp_ink
 from datamodules.signals import Recording
 
 Layer = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class RenderedPage:
-    """A drawn page with its label and where everything lies.
-
-    Attributes:
-        image: (H, W) uint8 ink, 0 = paper and 255 = ink, or (H, W, 3) uint8 RGB.
-        mask: (H, W) uint8, 1 = trace at its nominal stroke, clean and continuous.
-        geometry: Where each lead was drawn.
-        is_binary: Whether the image holds 0 and 255 only and goes into a 1-bit file.
-        stroke_px: Nominal stroke width.
-        grid: Kind of grid.
-    """
-
-    image: Layer
-    mask: Layer
-    geometry: Geometry
-    is_binary: bool
-    stroke_px: float
-    grid: str
 
 
 def render(
@@ -79,31 +57,6 @@ def render(
     chance = cv2.max(cv2.max(grid, trace), lettered)
     image = _scan(rng, np.asarray(chance, dtype=np.uint8), kind, difficulty)
     return RenderedPage(image, mask, geometry, True, stroke_px, kind)
-
-
-def draw_mask(recording: Recording, geometry: Geometry, stroke_px: float) -> Layer:
-    """Draw the label: every trace clean and continuous (Li et al. 2020, section 2.2).
-
-    Args:
-        recording: The signals.
-        geometry: Where they lie.
-        stroke_px: Stroke width.
-
-    Returns:
-        (H, W) uint8 0/1.
-    """
-    mask = np.zeros((geometry.height, geometry.width), dtype=np.uint8)
-    for points in traces(recording, geometry):
-        stamp_mask(mask, points, stroke_px)
-    return mask
-
-
-def traces(recording: Recording, geometry: Geometry) -> list[npt.NDArray[np.float64]]:
-    """Points of every drawn stretch of lead on the scan, (n, 2) px each."""
-    return [
-        geometry.polyline(segment, recording.mv[LEADS.index(segment.lead)], recording.rate_hz)
-        for segment in geometry.segments
-    ]
 
 
 def _lay_out(
@@ -190,8 +143,8 @@ def _spot(
     seconds = sum(segment.stop_s - segment.start_s for segment in geometry.segments)
     weight = 1.0 + np.minimum(np.abs(np.diff(points[:, 1], append=points[-1, 1])) * 4.0, 40.0)
     n_spots = rng.poisson(float(rng.uniform(*spots_per_s)) * seconds)
-    for place in points[rng.choice(len(points), n_spots, p=weight / weight.sum())]:
-        centre = np.rint((place + rng.normal(0.0, 0.6, 2)) * 16.0).astype(int).tolist()
+    for spot in points[rng.choice(len(points), n_spots, p=weight / weight.sum())]:
+        centre = np.rint((spot + rng.normal(0.0, 0.6, 2)) * 16.0).astype(int).tolist()
         radius = round(float(rng.uniform(*size_px)) * 8.0)
         cv2.circle(ink, centre, radius, darkness, -1, cv2.LINE_AA, 4)
 
@@ -265,7 +218,7 @@ def _scan(rng: np.random.Generator, chance: Layer, kind: GridKind, difficulty: D
 
 def _flip(rng: np.random.Generator, ink: npt.NDArray[np.bool_], share: float, to: bool) -> None:
     """Set a share of the pixels, in specks of one to three pixels, in place."""
-    height, width = ink.shape
+    width = ink.shape[1]
     n_specks = int(share * ink.size / 1.75)  # mean size of a speck
     place = rng.integers(0, ink.size - width - 1, n_specks)
     flat = ink.reshape(-1)

@@ -61,15 +61,15 @@ def threshold_map(rng: np.random.Generator, shape: tuple[int, int], grain: Grain
     Returns:
         (H, W) uint8; a pixel is ink where the page is darker than this.
     """
-    noise = rng.integers(0, 256, shape, dtype=np.uint8)
+    white = rng.integers(0, 256, shape, dtype=np.uint8)
     if grain == "white":
-        return noise
+        return white
     if grain == "clumped":
-        noise = cv2.GaussianBlur(noise, (3, 3), float(rng.uniform(0.45, 0.75)))
+        levels = cv2.GaussianBlur(white, (3, 3), float(rng.uniform(0.45, 0.75)))
     else:
         tile = _screen_tile(shape, float(rng.uniform(3.2, 5.5)), float(rng.uniform(0.0, np.pi / 2)))
-        noise = cv2.addWeighted(tile, 0.72, noise, 0.28, 0.0)
-    return np.asarray(cv2.equalizeHist(noise), dtype=np.uint8)
+        levels = cv2.addWeighted(tile, 0.72, white, 0.28, 0.0)
+    return np.asarray(cv2.equalizeHist(levels), dtype=np.uint8)
 
 
 def _screen_tile(shape: tuple[int, int], pitch_px: float, angle_rad: float) -> npt.NDArray[np.uint8]:

@@ -61,7 +61,7 @@ def draw_pulses(layer: Layer, geometry: Geometry, layout: Layout, side: PulseSid
         start = segment.x0_px - shape[-1, 0] - 2.0
         if side == "right":
             start = segment.x0_px + layout.duration_s * geometry.px_per_s + 2.0
-        lines.append(geometry.to_scan(shape + [start, segment.y0_px]))
+        lines.append(geometry.to_scan(shape + np.array([start, segment.y0_px])))
     draw_lines(layer, lines, width_px)
 
 

@@ -1,0 +1,364 @@
+"""Cohorts made on the spot: pages, masks, truth and geometry in one folder, equal bit for bit for a recipe.
+
+Every scan draws from its own generator, keyed to (seed, kind, number), so that neither the number of
+processes nor the order in which they finish changes a pixel.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import cv2
+import numpy as np
+import yaml
+
+from datamodules.colour_label import threshold_label
+from datamodules.errors import ConfigError, Problem
+from datamodules.files import write_atomic
+from datamodules.layout import LEADS, Layout, load_layout
+from datamodules.page import write_binary_tiff, write_colour_png, write_mask_png
+from datamodules.rendering import binary, colour, pseudo
+from datamodules.rendering.difficulty import NOMINAL, RENDER_VERSION, Difficulty
+from datamodules.rendering.pages import RenderedPage
+from datamodules.signals import Recording, cart_filter, choose_records, open_signals
+from datamodules.wfdb_files import write_record
+
+Kind = Literal["binary", "pseudo", "colour"]
+
+# Parts of the patients each kind draws from: pre-training, training and the independent test never share
+# a patient, whatever the seeds (PROTOCOL R6).
+SHARES: dict[Kind, tuple[float, float]] = {"binary": (0.0, 0.6), "pseudo": (0.6, 0.75), "colour": (0.75, 1.0)}
+PAPER_LAYOUTS = {"four_line": 81, "six_line": 14, "seven_line": 1}  # Li et al. 2020, section 2.1
+COLOUR_LAYOUTS = ("3x4+1", "3x4", "6x2", "12x1", "3x4+3", "6x2+1")
+SCANS_PER_PROCESS = 24  # below that, starting another process takes longer than it saves
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class ScanTask:
+    """One scan to draw, with everything a process needs for it."""
+
+    kind: Kind
+    number: int
+    seed: int
+    layout: Layout
+    recording: Recording
+    difficulty: Difficulty
+
+    @property
+    def scan_id(self) -> str:
+        """Name of the scan and of its files."""
+        return f"{self.kind}-{self.number:05d}"
+
+
+@dataclass(frozen=True)
+class WrittenScan:
+    """Row of `scans.csv`, and the Dice of the threshold label of a coloured page."""
+
+    row: dict[str, str]
+    label_dice: float | None
+
+
+def make_cohort(
+    kind: Kind,
+    scans: int,
+    seed: int,
+    signals: str | Path,
+    out: Path,
+    *,
+    workers: int | None = None,
+    on_progress: Progress | None = None,
+    layouts: Sequence[str] | None = None,
+    share: tuple[float, float] | None = None,
+    difficulty: Difficulty = NOMINAL,
+) -> Path:
+    """Render a cohort into a new folder.
+
+    Args:
+        kind: `binary` as the paper's 96 scans, `pseudo` as its 24 for pre-training, `colour` as its 282 of
+            another type.
+        scans: Number of scans.
+        seed: Other seeds, other recordings and pages.
+        signals: `simulated` or a folder of WFDB records.
+        out: The cohort's folder; must not exist, or be empty.
+        workers: Processes; None decides by the number of scans. The result does not depend on it.
+        on_progress: Called with (done, total) after each scan.
+        layouts: Layouts in turn, instead of the kind's own mixture.
+        share: Part of the patients to draw from, instead of the kind's own (`SHARES`).
+        difficulty: Noise of binary pages.
+
+    Returns:
+        `out`. It appears complete or not at all.
+
+    Raises:
+        ConfigError: For a wrong kind, count or layout, and if `out` is taken.
+        DataError: If the signals are too few or cannot be read.
+    """
+    _check(kind, scans, workers, out)
+    chosen_layouts = assign_layouts(kind, scans, seed, layouts)
+    source = open_signals(signals, seed)
+    share = share or SHARES[kind]
+    n_recordings = -(-scans // pseudo.VARIANTS_PER_SIGNAL) if kind == "pseudo" else scans
+    recordings, rejects = choose_records(source, n_recordings, seed, share, at_least=1)
+    tasks = [
+        ScanTask(
+            kind, number, seed, layout, recordings[_recording_of(kind, number) % len(recordings)], difficulty
+        )
+        for number, layout in enumerate(chosen_layouts)
+    ]
+    building = out.parent / f".{out.name}-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        written: list[WrittenScan] = []
+        for scan in _draw_all(tasks, building, workers):
+            written.append(scan)
+            if on_progress:
+                on_progress(len(written), scans)
+        _write_index(building, [scan.row for scan in written])
+        recipe = _recipe(kind, scans, seed, source.fingerprint(), layouts, share, difficulty)
+        _write_description(building, recipe, tasks, rejects, written)
+        building.replace(out)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return out
+
+
+def recipe_sha256(
+    kind: Kind,
+    scans: int,
+    seed: int,
+    signals_fingerprint: str,
+    *,
+    layouts: Sequence[str] | None = None,
+    share: tuple[float, float] | None = None,
+    difficulty: Difficulty = NOMINAL,
+) -> str:
+    """Hash of everything a cohort is made from, without making it.
+
+    Args:
+        kind: As in `make_cohort`.
+        scans: As in `make_cohort`.
+        seed: As in `make_cohort`.
+        signals_fingerprint: `SignalSource.fingerprint()` of the source opened with the same seed.
+        layouts: As in `make_cohort`.
+        share: As in `make_cohort`.
+        difficulty: As in `make_cohort`.
+
+    Returns:
+        SHA-256 in hex; `cohort.yaml` of the made cohort says the same.
+    """
+    recipe = _recipe(kind, scans, seed, signals_fingerprint, layouts, share or SHARES[kind], difficulty)
+    return _sha256(recipe)
+
+
+def assign_layouts(kind: Kind, scans: int, seed: int, layouts: Sequence[str] | None = None) -> list[Layout]:
+    """Layout of every scan.
+
+    Args:
+        kind: Binary cohorts follow the paper's 81 : 14 : 1, exactly so at 96 scans, in shuffled order.
+        scans: Number of scans.
+        seed: For the order.
+        layouts: These in turn instead.
+
+    Returns:
+        One layout a scan.
+
+    Raises:
+        ConfigError: For an unknown layout.
+    """
+    if layouts is None and kind == "binary":
+        total = sum(PAPER_LAYOUTS.values())
+        # At least one six-line page where five others remain, so that small cohorts have two layouts.
+        n_six = max(round(scans * PAPER_LAYOUTS["six_line"] / total), int(scans >= 6))
+        n_seven = round(scans * PAPER_LAYOUTS["seven_line"] / total)
+        names = ["four_line"] * (scans - n_six - n_seven) + ["six_line"] * n_six + ["seven_line"] * n_seven
+        names = [names[place] for place in np.random.default_rng([seed, 0x1A]).permutation(scans)]
+    else:
+        turn = layouts or (COLOUR_LAYOUTS if kind == "colour" else ("four_line",))
+        names = [turn[number % len(turn)] for number in range(scans)]
+    known = {name: load_layout(name) for name in dict.fromkeys(names)}
+    return [known[name] for name in names]
+
+
+def draw_scan(task: ScanTask) -> tuple[RenderedPage, Recording]:
+    """Draw one scan.
+
+    Args:
+        task: What to draw.
+
+    Returns:
+        The page, and the recording exactly as drawn: band-filtered, in whole microvolts, as long as the
+        layout.
+    """
+    cv2.setNumThreads(1)  # the processes are the parallelism
+    rng = np.random.default_rng([task.seed, get_args(Kind).index(task.kind), task.number])
+    drawn = as_printed(task.recording, task.layout.duration_s)
+    if task.kind == "binary":
+        return binary.render(drawn, task.layout, rng, task.difficulty), drawn
+    if task.kind == "colour":
+        return colour.render(drawn, task.layout, rng), drawn
+    signal_number, place = divmod(task.number, pseudo.VARIANTS_PER_SIGNAL)
+    return pseudo.render(drawn, task.layout, rng, pseudo.variants(signal_number)[place]), drawn
+
+
+def as_printed(recording: Recording, duration_s: float) -> Recording:
+    """Filter a recording as a cart does and cut it to what a page shows.
+
+    Args:
+        recording: As recorded.
+        duration_s: Seconds shown, from the start.
+
+    Returns:
+        mV in whole microvolts, so that the stored truth is what was drawn to the last bit.
+    """
+    filtered = cart_filter(recording.mv, recording.rate_hz)[:, : round(duration_s * recording.rate_hz)]
+    return replace(recording, mv=(np.rint(filtered * 1000.0) / 1000.0).astype(np.float32))
+
+
+def _recording_of(kind: Kind, number: int) -> int:
+    return number // pseudo.VARIANTS_PER_SIGNAL if kind == "pseudo" else number
+
+
+def _check(kind: str, scans: int, workers: int | None, out: Path) -> None:
+    problems = []
+    if kind not in get_args(Kind):
+        problems.append(Problem("KIND_UNKNOWN", "kind", repr(kind), f"one of {', '.join(get_args(Kind))}"))
+    if scans < 1:
+        problems.append(Problem("SCANS_TOO_FEW", "scans", str(scans), "at least 1"))
+    if workers is not None and workers < 1:
+        problems.append(Problem("WORKERS_TOO_FEW", "workers", str(workers), "at least 1"))
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        problems.append(
+            Problem(
+                "OUT_EXISTS", str(out), "something there already", "a new folder", "move it or name another"
+            )
+        )
+    if problems:
+        raise ConfigError(problems)
+
+
+def _recipe(
+    kind: Kind,
+    scans: int,
+    seed: int,
+    signals_fingerprint: str,
+    layouts: Sequence[str] | None,
+    share: tuple[float, float],
+    difficulty: Difficulty,
+) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "scans": scans,
+        "seed": seed,
+        "signals_fingerprint": signals_fingerprint,
+        "layouts": None if layouts is None else list(layouts),
+        "share": list(share),
+        "difficulty": difficulty.name,
+        "render_version": RENDER_VERSION,
+    }
+
+
+def _sha256(recipe: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+
+
+def _draw_all(tasks: list[ScanTask], folder: Path, workers: int | None) -> Iterator[WrittenScan]:
+    """Draw and write all scans, here or in several processes; they come in order."""
+    if workers is None:
+        workers = min(os.cpu_count() or 1, -(-len(tasks) // SCANS_PER_PROCESS))
+    if workers == 1:
+        yield from (_write_scan(task, folder) for task in tasks)
+        return
+    # Never fork: the caller may hold threads (torch, OpenCV) that a forked child would miss.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context) as pool:
+        pending = [pool.submit(_write_scan, task, folder) for task in tasks]
+        try:
+            for future in pending:
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _write_scan(task: ScanTask, folder: Path) -> WrittenScan:
+    """Draw a scan and write its files."""
+    page, drawn = draw_scan(task)
+    suffix = "tif" if page.is_binary else "png"
+    paths = {
+        "image": f"images/{task.scan_id}.{suffix}",
+        "signal": f"signals/{task.scan_id}",
+        "mask": f"masks/{task.scan_id}.png",
+    }
+    image = folder / paths["image"]
+    label_dice = None
+    if page.is_binary:
+        write_binary_tiff(image, page.image > 0)
+    else:
+        write_colour_png(image, page.image)
+        label = threshold_label(page.image)
+        write_mask_png(folder / "masks" / f"{task.scan_id}-threshold.png", label)
+        label_dice = 2.0 * float((label & page.mask).sum()) / float(label.sum() + page.mask.sum())
+    write_mask_png(folder / paths["mask"], page.mask)
+    comments = (f"patient: {drawn.patient_id}", f"record: {drawn.record_id}")
+    write_record(folder / paths["signal"], LEADS, drawn.mv, drawn.rate_hz, comments)
+    write_atomic(folder / "geometry" / f"{task.scan_id}.json", page.geometry.to_json().encode())
+    row = {
+        "scan_id": task.scan_id,
+        "patient_id": drawn.patient_id,
+        "image": paths["image"],
+        "image_sha256": hashlib.sha256(image.read_bytes()).hexdigest(),
+        "signal": paths["signal"],
+        "layout": task.layout.name,
+        "mask": paths["mask"],
+        "px_per_s": f"{page.geometry.scan_px_per_s:.4f}",
+        "px_per_mv": f"{page.geometry.scan_px_per_mv:.4f}",
+    }
+    return WrittenScan(row, label_dice)
+
+
+def _write_index(folder: Path, rows: list[dict[str, str]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(folder / "scans.csv", text.getvalue().encode())
+
+
+def _write_description(
+    folder: Path,
+    recipe: dict[str, Any],
+    tasks: list[ScanTask],
+    rejects: Sequence[Problem],
+    written: list[WrittenScan],
+) -> None:
+    description: dict[str, Any] = {
+        "name": f"{recipe['kind']}-{recipe['scans']}-seed{recipe['seed']}",
+        "schema_version": 1,
+        "licence": "Pages: Apache-2.0. The licence of the signals holds for the signals.",
+        "provenance": "Rendered by Inkbeat from digital signals; no patient's paper was scanned.",
+        "defaults": {"px_per_s": 100.0, "px_per_mv": 40.0, "mm_per_s": 25.0, "mm_per_mv": 10.0},
+        "recipe": recipe,
+        "recipe_sha256": _sha256(recipe),
+        "recordings": len({task.recording.record_id for task in tasks}),
+        "records_rejected": [str(problem) for problem in rejects],
+    }
+    label_dice = [scan.label_dice for scan in written if scan.label_dice is not None]
+    if label_dice:
+        # How well colour thresholding (R7) would have labelled these pages.
+        description["threshold_label_dice"] = {
+            "mean": round(float(np.mean(label_dice)), 4),
+            "lowest": round(min(label_dice), 4),
+        }
+    write_atomic(folder / "cohort.yaml", yaml.safe_dump(description, sort_keys=False).encode())
