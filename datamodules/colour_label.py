@@ -25,7 +25,8 @@ def threshold_label(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         (H, W) uint8, 1 = trace. Text and frames that touch a trace stay in; a page without dark ink gives
         zeros. The error against the drawn mask is measured for every rendered page.
     """
-    value = rgb.max(axis=2)
+    red, green, blue = cv2.split(rgb)
+    value = np.asarray(cv2.max(cv2.max(red, green), blue), dtype=np.uint8)
     ink = value <= ink_threshold(value)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(ink.view(np.uint8), connectivity=8)
     keep = stats[:, cv2.CC_STAT_WIDTH] >= NARROWEST_TRACE * rgb.shape[1]

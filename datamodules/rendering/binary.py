@@ -64,10 +64,13 @@ def _lay_out(
 ) -> tuple[Geometry, npt.NDArray[np.float64], tuple[float, float]]:
     """Draw scale, place, stretch and skew of a page."""
     px_per_mm, aspect = difficulty.nominal_px_per_mm, 1.0
-    if rng.random() >= difficulty.nominal_share:
-        px_per_mm, aspect = float(rng.uniform(*difficulty.px_per_mm)), float(rng.uniform(*difficulty.aspect))
-    # Many rows leave little height to each; such pages are printed small.
-    top = float(rng.uniform(70.0, 150.0)) if layout.n_rows <= 7 else float(rng.uniform(24.0, 60.0))
+    has_many_rows = layout.n_rows > 7
+    if has_many_rows or rng.random() >= difficulty.nominal_share:
+        low, high = difficulty.px_per_mm
+        # Many rows leave little height to each; such pages are printed small.
+        px_per_mm = float(rng.uniform(low, low + 0.3 * (high - low) if has_many_rows else high))
+        aspect = 1.0 if has_many_rows else float(rng.uniform(*difficulty.aspect))
+    top = float(rng.uniform(24.0, 60.0)) if has_many_rows else float(rng.uniform(70.0, 150.0))
     bottom = difficulty.height_px - float(rng.uniform(16.0, 50.0))
     px_per_s = px_per_mm * difficulty.mm_per_s
     room = difficulty.width_px - layout.duration_s * px_per_s
@@ -122,7 +125,8 @@ def _worn_trace(
         width = mean_width_px * _wander(rng, trace.x_px, *difficulty.stroke_wander) * (1.0 - loss)
         strength = _wander(rng, trace.x_px, 0.85, 1.0) * (1.0 - 0.5 * loss)
         stamp_ink(canvas, points, np.maximum(width, 0.9), strength, trace)
-    ink = crisp(np.minimum(canvas * np.float32(255.0), np.float32(255.0)).astype(np.uint8), 0.12, 0.62)
+    darkness = np.asarray(cv2.convertScaleAbs(canvas, alpha=255.0), dtype=np.uint8)
+    ink = crisp(darkness, 0.12, 0.62)
     ink = np.asarray(cv2.convertScaleAbs(ink, alpha=solidity), dtype=np.uint8)
     _spot(rng, ink, drawn, geometry, difficulty.gaps_per_s, difficulty.gap_px, darkness=20)
     _spot(rng, ink, drawn, geometry, difficulty.blots_per_s, (stroke_px, stroke_px + 2.5), darkness=255)
@@ -211,6 +215,7 @@ def _scan(rng: np.random.Generator, chance: Layer, kind: GridKind, difficulty: D
     grain: Grain = "screen" if kind == "halftone" else ("white", "clumped")[int(rng.random() < 0.7)]
     ink = np.asarray(chance > threshold_map(rng, shape, grain))
     _flip(rng, ink, float(rng.uniform(*difficulty.salt)), to=False)
+    _streak(rng, ink, difficulty)
     _cut_margin(rng, ink, difficulty)
     _flip(rng, ink, float(rng.uniform(*difficulty.speckle)), to=True)
     return ink.view(np.uint8) * np.uint8(255)
@@ -228,14 +233,25 @@ def _flip(rng: np.random.Generator, ink: npt.NDArray[np.bool_], share: float, to
 
 
 def _cut_margin(rng: np.random.Generator, ink: npt.NDArray[np.bool_], difficulty: Difficulty) -> None:
-    """Blank what the scanner saw beside the paper, and leave the shadow of an edge at times."""
-    height, width = ink.shape
-    for side in range(4):
-        if rng.random() < 0.35:
-            continue
-        depth = int(rng.uniform(*difficulty.margin_px) * (0.5 if side < 2 else 0.35))
-        edge = (
-            (slice(0, depth), slice(None)), (slice(height - depth, height), slice(None)),
-            (slice(None), slice(0, depth)), (slice(None), slice(width - depth, width)),
-        )[side]  # fmt: skip
-        ink[edge] = False
+    """Blank what the scanner saw beside the paper; an edge may throw a shadow. In place."""
+    for side in rng.permutation(4)[: rng.integers(1, 5)]:
+        # The page with this side on top.
+        turned = np.rot90(ink, -int(side))
+        depth = int(rng.uniform(*difficulty.margin_px) * (0.6 if side % 2 == 0 else 0.35))
+        turned[:depth] = False
+        if rng.random() < difficulty.shadow_share:
+            shadow = int(rng.integers(1, 7))
+            begin, end = np.sort(rng.integers(0, turned.shape[1], 2))
+            turned[:shadow, begin:end] = True
+
+
+def _streak(rng: np.random.Generator, ink: npt.NDArray[np.bool_], difficulty: Difficulty) -> None:
+    """Dust on the scanner's glass: lines along its travel, dark or bright. In place."""
+    if rng.random() >= difficulty.streak_share:
+        return
+    width = ink.shape[1]
+    for column in rng.integers(0, width, rng.integers(1, 4)):
+        rows = slice(*np.sort(rng.integers(0, ink.shape[0], 2)))
+        # A third of the pixels escape, so that a streak never looks ruled.
+        hit = rng.random(ink[rows, column].size) < 0.7
+        ink[rows, column][hit] = bool(rng.random() < 0.6)

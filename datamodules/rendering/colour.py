@@ -114,7 +114,7 @@ def _trace(recording: Recording, geometry: Geometry, stroke_px: float) -> Layer:
         trace = extents(points)
         even = np.ones(trace.high_y.size)
         stamp_ink(canvas, points, stroke_px * even, even, trace)
-    return np.asarray(np.minimum(canvas, 1.0) * np.float32(255.0), dtype=np.uint8)
+    return np.asarray(cv2.convertScaleAbs(canvas, alpha=255.0), dtype=np.uint8)
 
 
 def _furnish(rng: np.random.Generator, geometry: Geometry, layout: Layout, top_px: float) -> Layer:
@@ -157,6 +157,5 @@ def _photograph(rng: np.random.Generator, image: npt.NDArray[np.uint8]) -> npt.N
     light = 1.0 - np.float32(rng.uniform(0.0, 0.1)) * smooth_field(rng, shape, 500.0)
     levels = cv2.merge([over_page(light, shape)] * 3)
     image = np.asarray(cv2.multiply(image, levels, scale=1 / 255), dtype=np.uint8)
-    strength = int(rng.integers(0, 7))
-    noise = rng.integers(0, strength + 1, image.shape, dtype=np.uint8)
-    return np.asarray(cv2.subtract(image, noise), dtype=np.uint8)
+    noise = rng.integers(0, int(rng.integers(1, 8)), shape, dtype=np.uint8)
+    return np.asarray(cv2.subtract(image, cv2.merge([noise] * 3)), dtype=np.uint8)

@@ -50,7 +50,9 @@ class Difficulty:
         thick_breaks: Breaks per 5 mm line.
         speckle: Share of pixels that flip to ink anywhere.
         salt: Share of ink pixels that flip to paper.
-        margin_px: Width of the scanner's margin around the paper.
+        margin_px: Scanner's margin beside the paper, where there is one.
+        shadow_share: Share of margins with a black shadow along a part of them.
+        streak_share: Share of pages with one to three lines along the scanner's travel.
         header_blocks: Number of text blocks above the traces, inclusive.
         between_notes: Number of notes between the traces, inclusive.
     """
@@ -93,6 +95,8 @@ class Difficulty:
     speckle: Range = (0.0005, 0.012)
     salt: Range = (0.0, 0.04)
     margin_px: Range = (4.0, 46.0)
+    shadow_share: float = 0.2
+    streak_share: float = 0.15
     header_blocks: tuple[int, int] = (1, 3)
     between_notes: tuple[int, int] = (0, 4)
 
@@ -102,7 +106,12 @@ NOMINAL = Difficulty("paper-2d")
 
 # Both scales as the paper states them, 50 mm/s and 10 mm/mV, 10 s in 1000 px (PROTOCOL R3).
 LITERAL_50 = Difficulty(
-    "literal-50", nominal_px_per_mm=2.0, nominal_share=1.0, mm_per_s=50.0, thin_line_px=(0.4, 0.7)
+    "literal-50",
+    nominal_px_per_mm=2.0,
+    px_per_mm=(1.7, 2.13),
+    nominal_share=1.0,
+    mm_per_s=50.0,
+    thin_line_px=(0.4, 0.7),
 )
 
 DIFFICULTIES = {difficulty.name: difficulty for difficulty in (NOMINAL, LITERAL_50)}

@@ -23,7 +23,7 @@ PX_PER_MM = 4
 PX_PER_S, PX_PER_MV = 100.0, 40.0
 GRID_PITCH_PX = 5 * PX_PER_MM
 NOISE_AMOUNTS = (0.02, 0.05, 0.10)
-GRID_LINE_PX = {"thin": 1, "thick": 3}
+GRID_LINE_PX = {"thin": 1, "thick": 2}
 STROKES_PX = (1.0, 2.0, 3.0)
 
 
@@ -32,7 +32,7 @@ class Variant:
     """One of the six ways a signal is drawn.
 
     Attributes:
-        grid: Its lines are 1 or 3 px wide, 5 mm apart.
+        grid: Its lines are 1 or 2 px wide, 5 mm apart.
         amount: Share of pixels that are overwritten, half of them with ink.
         stroke_px: Stroke width.
     """
