@@ -25,7 +25,9 @@ def macs_per_patch(module: nn.Module, *, size_px: int = PATCH_PX) -> int:
     Returns:
         The count; 0 for a method without weights.
     """
-    state = {name: tensor.to("meta") for name, tensor in (*module.named_parameters(), *module.named_buffers())}
+    state = {
+        name: tensor.to("meta") for name, tensor in (*module.named_parameters(), *module.named_buffers())
+    }
     if not state:
         return 0
     training = module.training

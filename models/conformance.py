@@ -24,6 +24,7 @@ from models.windows import predict_page
 
 Segmenter = type[SegmentationModule]
 SIZE_PX = 64
+STEPS = 6
 FORBIDDEN_IMPORTS = ("datamodules", "lightning_app")
 
 
@@ -32,7 +33,7 @@ def toy_batch(patches: int = 4, size_px: int = SIZE_PX) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
     mask = torch.zeros(patches, 1, size_px, size_px)
     for patch in range(patches):
-        row = int(torch.randint(8, size_px - 8, (), generator=generator))
+        row = int(torch.randint(0, size_px - 3, (), generator=generator))
         mask[patch, :, row : row + 3] = 1.0
     speckle = (torch.rand(mask.shape, generator=generator) < 0.02).float()
     return {"image": torch.maximum(mask, speckle), "mask": mask}
@@ -83,7 +84,9 @@ def check_every_parameter_learns(cls: Segmenter, **init_args: Any) -> None:
         for name, weights in module.named_parameters()
         if weights.requires_grad and (weights.grad is None or not bool(weights.grad.any()))
     ]
-    _require(not dead, f"no gradient in {', '.join(dead)}", "one in every parameter; remove or connect the layer")
+    _require(
+        not dead, f"no gradient in {', '.join(dead)}", "one in every parameter; remove or connect the layer"
+    )
 
 
 def check_seeds(cls: Segmenter, **init_args: Any) -> None:
@@ -120,26 +123,29 @@ def check_odd_pages(cls: Segmenter, **init_args: Any) -> None:
     for shape in ((1, 1), (50, 131), (129, 200)):
         page = torch.rand(shape, generator=torch.Generator().manual_seed(0))
         probability = predict_page(module, page)
-        _require(tuple(probability.shape) == shape, f"{tuple(probability.shape)} for a page of {shape}", f"{shape}")
+        _require(
+            tuple(probability.shape) == shape, f"{tuple(probability.shape)} for a page of {shape}", f"{shape}"
+        )
         inside = bool(((probability >= 0) & (probability <= 1)).all())
         _require(inside, f"probabilities outside 0..1 or NaN for a page of {shape}", "0..1")
 
 
 def check_training_reduces_loss(cls: Segmenter, **init_args: Any) -> None:
-    """A step on a toy batch reduces the loss on it (the best of three steps, for noisy first moments)."""
+    """A few steps on one toy batch reduce the loss on it; the very first may overshoot."""
     module, batch = build(cls, 0, init_args).train(), toy_batch()
     optimizer = module.configure_optimizers()
-    _require(optimizer is not None, "no optimizer", "one, or needs_training = False")
+    if optimizer is None:
+        raise AssertionError("got no optimizer; wanted one, or needs_training = False")
     losses = []
     with torch.random.fork_rng(devices=[]):
-        for _ in range(4):
+        for _ in range(STEPS + 1):
             torch.manual_seed(0)  # the same dropout each time, so that steps can be compared
             loss = module.loss(module(batch["image"]), batch["mask"])
-            losses.append(float(loss))
+            losses.append(float(loss.detach()))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    _require(min(losses[1:]) < losses[0], f"losses {losses}", "less than the first after a step")
+    _require(min(losses[1:]) < losses[0], f"losses {losses}", f"one below the first in {STEPS} steps")
 
 
 def check_weights_round_trip(cls: Segmenter, **init_args: Any) -> None:
@@ -158,14 +164,18 @@ def check_imports(cls: Segmenter, **_: Any) -> None:
     """The architecture's file imports neither data nor application: it must work without both."""
     source = Path(inspect.getfile(cls)).read_text(encoding="utf-8")
     found = sorted(_imported_packages(source) & set(FORBIDDEN_IMPORTS))
-    _require(not found, f"an import of {', '.join(found)}", "none; models know nothing of data or application")
+    _require(
+        not found, f"an import of {', '.join(found)}", "none; models know nothing of data or application"
+    )
 
 
 def check_documented(cls: Segmenter, **_: Any) -> None:
     """The class says what it is, and its module is the model card."""
     _require(bool(cls.__doc__), f"no docstring on {cls.__name__}", "one with its arguments")
     card = sys.modules[cls.__module__].__doc__
-    _require(bool(card), f"no docstring on {cls.__module__}", "a model card: paper, what differs, cost, command")
+    _require(
+        bool(card), f"no docstring on {cls.__module__}", "a model card: paper, what differs, cost, command"
+    )
 
 
 ALWAYS: tuple[Callable[..., None], ...] = (

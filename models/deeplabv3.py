@@ -69,7 +69,9 @@ class DeepLabV3(SegmentationModule):
         check_encoder(backbone, encoder_weights)
         super().__init__(**training)
 
-    def build_net(self) -> nn.Module:
+    net: DeepLabV3Net
+
+    def build_net(self) -> DeepLabV3Net:
         """The network that `hparams` describe."""
         return DeepLabV3Net(self.hparams["backbone"], self.hparams["encoder_weights"])
 

@@ -37,3 +37,9 @@ def build_encoder(backbone: str, encoder_weights: str | None) -> nn.Module:
         backbone, in_channels=1, weights=encoder_weights, output_stride=OUTPUT_STRIDE
     )
     return encoder
+
+
+def last_channels(encoder: nn.Module) -> int:
+    """Channels of the encoder's deepest features: 512 or 2048."""
+    channels: list[int] = encoder.out_channels  # type: ignore[assignment]
+    return channels[-1]

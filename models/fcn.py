@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.segmentation.fcn import FCNHead
 
-from models.encoders import Backbone, EncoderWeights, build_encoder, check_encoder
+from models.encoders import Backbone, EncoderWeights, build_encoder, check_encoder, last_channels
 from models.initialisation import initialise
 from models.segmentation import SegmentationModule, TrainingOptions
 
@@ -30,11 +30,12 @@ class FCNNet(nn.Module):
     def __init__(self, backbone: str, encoder_weights: str | None) -> None:
         super().__init__()
         self.encoder = build_encoder(backbone, encoder_weights)
-        self.head = FCNHead(self.encoder.out_channels[-1], 1)
+        self.head = FCNHead(last_channels(self.encoder), 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of images."""
-        coarse = self.head(self.encoder(images)[-1])
+        features: list[Tensor] = self.encoder(images)
+        coarse: Tensor = self.head(features[-1])
         return functional.interpolate(coarse, size=images.shape[-2:], mode="bilinear", align_corners=False)
 
 
@@ -57,7 +58,9 @@ class FCN(SegmentationModule):
         check_encoder(backbone, encoder_weights)
         super().__init__(**training)
 
-    def build_net(self) -> nn.Module:
+    net: FCNNet
+
+    def build_net(self) -> FCNNet:
         """The network that `hparams` describe."""
         return FCNNet(self.hparams["backbone"], self.hparams["encoder_weights"])
 

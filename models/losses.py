@@ -15,7 +15,7 @@ FOCAL_ALPHA = 0.25  # Lin et al. 2017, section 4.1
 
 
 def dice_loss(logits: Tensor, mask: Tensor, *, smooth: float = DICE_SMOOTH) -> Tensor:
-    """One minus the soft Dice over the whole batch, with a squared denominator (Milletari et al. 2016, eq. 1).
+    """One minus the soft Dice over the whole batch, squared denominator (Milletari et al. 2016, eq. 1).
 
     The batch counts as one picture: patches without waveform exist, and per patch their Dice says nothing.
 
@@ -67,5 +67,5 @@ def focal_loss(
 def _require_same_shape(logits: Tensor, mask: Tensor) -> None:
     if logits.shape != mask.shape:
         raise ValueError(
-            f"logits {tuple(logits.shape)} and mask {tuple(mask.shape)} differ in shape; both must be (B, 1, H, W)"
+            f"logits {tuple(logits.shape)} and mask {tuple(mask.shape)} differ in shape; wanted (B, 1, H, W)"
         )

@@ -10,8 +10,8 @@ text leaves open follow the network of the paper's supplement, smallest size ("r
     block      3x3 conv, BN, LeakyReLU, 3x3 conv, BN, CBAM, + shortcut (1x1 conv, BN), LeakyReLU
 
 What differs: the supplement's network has the spatial gate off although the text says "CBAM"; here it is on
-and `spatial_gate: false` gives the other. A decoder block carries one CBAM (on its branch, as in the encoder):
-a second one behind the block would make 36.4 M parameters, the supplement's network has 36.3 M.
+and `spatial_gate: false` gives the other. A decoder block carries one CBAM, on its branch as in the encoder:
+a second one behind the block would make 36.4 M parameters, and the supplement's network has 36.3 M.
 
 Width 64: 36.3 M parameters, 16.4 G multiply-adds per 128 x 128 patch; width 16: 2.3 M and 1.04 G.
 
@@ -64,7 +64,8 @@ class ChannelGate(nn.Module):
         """Features (B, C, H, W), every channel scaled by a factor in (0, 1)."""
         summaries = torch.cat([features.mean((2, 3)), _channel_maximum(features)])
         average, maximum = self.excite(self.squeeze(summaries).relu()).chunk(2)
-        return features * (average + maximum).sigmoid()[:, :, None, None]
+        gate: Tensor = (average + maximum).sigmoid()[:, :, None, None]
+        return features * gate
 
 
 class SpatialGate(nn.Module):
@@ -102,7 +103,7 @@ def attention(channels: int, *, channel_gate: bool, spatial_gate: bool, reductio
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions, attention, shortcut: (B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
+    """Two 3x3 convolutions, attention, shortcut: (B, inputs, H, W) to (B, outputs, H/stride, W/stride)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, *, residual: bool, gates: nn.Module) -> None:
         super().__init__()
@@ -125,7 +126,7 @@ class Block(nn.Module):
 
 
 class Up(nn.Module):
-    """One decoder stage: twice the size, half the channels, joined with the encoder's features of that size."""
+    """One decoder stage: twice the size, half the channels, joined with the encoder's of that size."""
 
     def __init__(self, channels: int, block: nn.Module) -> None:
         super().__init__()

@@ -54,7 +54,7 @@ def to_mask(probability: Tensor, threshold: float) -> Tensor:
 
 
 class InferenceCopy(nn.Module):
-    """A module made ready for many pages: evaluation mode, batch norms folded, channels last. See `prepare`."""
+    """A module made ready for many pages: evaluation mode, norms folded, channels last."""
 
     def __init__(self, module: SegmentationModule) -> None:
         super().__init__()
@@ -93,11 +93,12 @@ def predict_page(
 
     Args:
         module: a model, or the result of `prepare`; computes where its weights lie.
-        page: (H, W) ink, uint8 in 0..255 or float32 in 0..1, 0 = paper; smaller than size_px is padded with paper.
+        page: (H, W) ink, uint8 in 0..255 or float32 in 0..1, 0 = paper; padded with paper if
+            smaller than size_px.
         size_px: side of a window.
         overlap_px: pixels that neighbouring windows share.
         batch: windows per forward pass; None chooses for the device. No effect on the result beyond
-            float32 rounding (1e-6).
+            float32 rounding (1e-5).
 
     Returns:
         (H, W) float32 in [0, 1] on the CPU.
@@ -180,7 +181,9 @@ def _fold_batch_norms(module: SegmentationModule) -> None:
     network works. Where a convolution's output is used twice the folded network would differ: then nothing
     is folded.
     """
-    probe = torch.rand(2, 1, WINDOW_PX, WINDOW_PX, generator=torch.Generator().manual_seed(0)).to(module.device)
+    probe = torch.rand(2, 1, WINDOW_PX, WINDOW_PX, generator=torch.Generator().manual_seed(0)).to(
+        module.device
+    )
     with torch.no_grad():
         wanted = module(probe)
         plain = dict(module.named_modules())
@@ -196,7 +199,7 @@ def _fold_batch_norms(module: SegmentationModule) -> None:
 
 
 def _convolution_norm_pairs(module: nn.Module, probe: Tensor) -> list[tuple[str, str]]:
-    """Names of (convolution, batch norm) where the norm, used once, reads what the convolution, used once, wrote."""
+    """Names of (convolution, batch norm), both used once, where the norm reads what the convolution wrote."""
     made_by: dict[int, str] = {}
     outputs: list[Tensor] = []  # alive until the end: the id of a freed tensor would be given out again
     calls: Counter[str] = Counter()

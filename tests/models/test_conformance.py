@@ -28,12 +28,18 @@ def architectures():
         found += [
             cls
             for _, cls in inspect.getmembers(module, inspect.isclass)
-            if issubclass(cls, SegmentationModule) and cls is not SegmentationModule and cls.__module__ == file.name
+            if issubclass(cls, SegmentationModule)
+            and cls is not SegmentationModule
+            and cls.__module__ == file.name
         ]
     return found
 
 
-CASES = [pytest.param(cls, check, id=f"{cls.__name__}-{check.__name__}") for cls in architectures() for check in checks_for(cls)]
+CASES = [
+    pytest.param(cls, check, id=f"{cls.__name__}-{check.__name__}")
+    for cls in architectures()
+    for check in checks_for(cls)
+]
 
 
 @pytest.mark.parametrize(("cls", "check"), CASES)
@@ -188,7 +194,9 @@ def test_model_that_works_at_one_size_only_is_caught():
         conformance.check_odd_pages(FullyConvolutionalSizes)
 
 
-@pytest.mark.parametrize("line", ["import datamodules.scans", "from lightning_app import cli", "def f():\n    import datamodules"])
+@pytest.mark.parametrize(
+    "line", ["import datamodules.scans", "from lightning_app import cli", "def f():\n    import datamodules"]
+)
 def test_import_of_data_or_application_is_caught(tmp_path, monkeypatch, line):
     file = tmp_path / "planted.py"
     file.write_text(f"if False:\n    {line.replace(chr(10), chr(10) + '    ')}\nclass Planted: pass\n")

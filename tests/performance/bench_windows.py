@@ -4,7 +4,8 @@
 
 MONAI runs as its documentation shows it: the module in evaluation mode, `torch.no_grad`, `mode="constant"`,
 overlap 0.5, and its `SlidingWindowInferer`'s default of one window per batch, plus 4 and 32.
-The pages' sides are multiples of 64, where both place the same windows. Budget: 0.5 of MONAI's time, 1e-3 apart.
+The pages' sides are multiples of 64, where both place the same windows.
+Budget: 0.5 of MONAI's time, 1e-3 apart.
 """
 
 import argparse
@@ -50,7 +51,11 @@ def monai_page(module: SegmentationModule, page: Tensor, batch: int) -> Tensor:
     """MONAI's route to the same probabilities."""
     with torch.no_grad():
         stitched = sliding_window_inference(
-            page[None, None], (WINDOW_PX, WINDOW_PX), batch, module.probabilities, overlap=OVERLAP_PX / WINDOW_PX
+            page[None, None],
+            (WINDOW_PX, WINDOW_PX),
+            batch,
+            module.probabilities,
+            overlap=OVERLAP_PX / WINDOW_PX,
         )
     return stitched[0, 0]
 
@@ -89,7 +94,10 @@ def main() -> None:
             ratios = "  ".join(
                 f"of {name} {seconds['ours'] / seconds[name]:.2f}" for name in routes if name != "ours"
             )
-            print(f"windows {label:15} {page_name:7} ours {seconds['ours']:.2f} s  {ratios}  apart {apart:.1e}", flush=True)
+            print(
+                f"windows {label:15} {page_name:7} ours {seconds['ours']:.2f} s  {ratios}  apart {apart:.1e}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
