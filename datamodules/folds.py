@@ -143,7 +143,7 @@ def _dealing_order(scans_of: dict[str, Counter[str]], of_stratum: Counter[str], 
 
 
 def _crowding(held: Counter[str], own: Counter[str], of_stratum: Counter[str]) -> Fraction:
-    """Growth of the summed squared shares of the strata if a patient joins a fold; exact, so ties are ties."""
+    """Growth of the summed squared shares of the strata if a patient joins; exact, so ties are ties."""
     return sum(
         (Fraction(2 * held[stratum] * n + n * n, of_stratum[stratum]) for stratum, n in own.items()),
         Fraction(0),
