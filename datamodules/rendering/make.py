@@ -6,9 +6,7 @@ processes nor the order in which they finish changes a pixel.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import multiprocessing
 import os
@@ -22,8 +20,8 @@ from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
-import yaml
 
+from datamodules.cohort import Scan, write_cohort
 from datamodules.colour_label import threshold_label
 from datamodules.errors import ConfigError, Problem
 from datamodules.files import write_atomic
@@ -42,7 +40,7 @@ Kind = Literal["binary", "pseudo", "colour"]
 SHARES: dict[Kind, tuple[float, float]] = {"binary": (0.0, 0.6), "pseudo": (0.6, 0.75), "colour": (0.75, 1.0)}
 PAPER_LAYOUTS = {"four_line": 81, "six_line": 14, "seven_line": 1}  # Li et al. 2020, section 2.1
 COLOUR_LAYOUTS = ("3x4+1", "3x4", "6x2", "12x1", "3x4+3", "6x2+1")
-SCANS_PER_PROCESS = 24  # below that, starting another process takes longer than it saves
+SCANS_PER_PROCESS = 64  # below that, starting another process takes longer than it saves
 
 Progress = Callable[[int, int], None]
 
@@ -66,9 +64,9 @@ class ScanTask:
 
 @dataclass(frozen=True)
 class WrittenScan:
-    """Row of `scans.csv`, and the Dice of the threshold label of a coloured page."""
+    """A row of `scans.csv`, and the Dice of the threshold label of a coloured page."""
 
-    row: dict[str, str]
+    scan: Scan
     label_dice: float | None
 
 
@@ -122,13 +120,19 @@ def make_cohort(
     building = out.parent / f".{out.name}-{os.getpid()}-{secrets.token_hex(4)}"
     try:
         written: list[WrittenScan] = []
-        for scan in _draw_all(tasks, building, workers):
-            written.append(scan)
+        for one in _draw_all(tasks, building, workers):
+            written.append(one)
             if on_progress:
                 on_progress(len(written), scans)
-        _write_index(building, [scan.row for scan in written])
         recipe = _recipe(kind, scans, seed, source.fingerprint(), layouts, share, difficulty)
-        _write_description(building, recipe, tasks, rejects, written)
+        write_cohort(
+            building,
+            f"{kind}-{scans}-seed{seed}",
+            [one.scan for one in written],
+            licence="Pages: Apache-2.0. The licence of the signals holds for the signals.",
+            provenance=_provenance(recipe, tasks, rejects, written),
+            defaults=_nominal_scale(difficulty if kind == "binary" else NOMINAL),
+        )
         building.replace(out)
     finally:
         shutil.rmtree(building, ignore_errors=True)
@@ -314,51 +318,43 @@ def _write_scan(task: ScanTask, folder: Path) -> WrittenScan:
     comments = (f"patient: {drawn.patient_id}", f"record: {drawn.record_id}")
     write_record(folder / paths["signal"], LEADS, drawn.mv, drawn.rate_hz, comments)
     write_atomic(folder / "geometry" / f"{task.scan_id}.json", page.geometry.to_json().encode())
-    row = {
-        "scan_id": task.scan_id,
-        "patient_id": drawn.patient_id,
-        "image": paths["image"],
-        "image_sha256": hashlib.sha256(image.read_bytes()).hexdigest(),
-        "signal": paths["signal"],
-        "layout": task.layout.name,
-        "mask": paths["mask"],
-        "px_per_s": f"{page.geometry.scan_px_per_s:.4f}",
-        "px_per_mv": f"{page.geometry.scan_px_per_mv:.4f}",
+    scan = Scan(
+        scan_id=task.scan_id,
+        patient_id=drawn.patient_id,
+        image=paths["image"],
+        image_sha256=hashlib.sha256(image.read_bytes()).hexdigest(),
+        signal=paths["signal"],
+        layout=task.layout.name,
+        mask=paths["mask"],
+        px_per_s=round(page.geometry.scan_px_per_s, 4),
+        px_per_mv=round(page.geometry.scan_px_per_mv, 4),
+    )
+    return WrittenScan(scan, label_dice)
+
+
+def _nominal_scale(difficulty: Difficulty) -> dict[str, float]:
+    return {
+        "px_per_s": difficulty.nominal_px_per_mm * difficulty.mm_per_s,
+        "px_per_mv": difficulty.nominal_px_per_mm * difficulty.mm_per_mv,
+        "mm_per_s": difficulty.mm_per_s,
+        "mm_per_mv": difficulty.mm_per_mv,
     }
-    return WrittenScan(row, label_dice)
 
 
-def _write_index(folder: Path, rows: list[dict[str, str]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomic(folder / "scans.csv", text.getvalue().encode())
-
-
-def _write_description(
-    folder: Path,
-    recipe: dict[str, Any],
-    tasks: list[ScanTask],
-    rejects: Sequence[Problem],
-    written: list[WrittenScan],
-) -> None:
-    description: dict[str, Any] = {
-        "name": f"{recipe['kind']}-{recipe['scans']}-seed{recipe['seed']}",
-        "schema_version": 1,
-        "licence": "Pages: Apache-2.0. The licence of the signals holds for the signals.",
-        "provenance": "Rendered by Inkbeat from digital signals; no patient's paper was scanned.",
-        "defaults": {"px_per_s": 100.0, "px_per_mv": 40.0, "mm_per_s": 25.0, "mm_per_mv": 10.0},
+def _provenance(
+    recipe: dict[str, Any], tasks: list[ScanTask], rejects: Sequence[Problem], written: list[WrittenScan]
+) -> dict[str, Any]:
+    """Where a cohort comes from, for `cohort.yaml`."""
+    provenance: dict[str, Any] = {
+        "text": "Rendered by Inkbeat from digital signals; no patient's paper was scanned.",
         "recipe": recipe,
         "recipe_sha256": _sha256(recipe),
         "recordings": len({task.recording.record_id for task in tasks}),
         "records_rejected": [str(problem) for problem in rejects],
     }
-    label_dice = [scan.label_dice for scan in written if scan.label_dice is not None]
+    label_dice = [one.label_dice for one in written if one.label_dice is not None]
     if label_dice:
         # How well colour thresholding (R7) would have labelled these pages.
-        description["threshold_label_dice"] = {
-            "mean": round(float(np.mean(label_dice)), 4),
-            "lowest": round(min(label_dice), 4),
-        }
-    write_atomic(folder / "cohort.yaml", yaml.safe_dump(description, sort_keys=False).encode())
+        mean, lowest = float(np.mean(label_dice)), min(label_dice)
+        provenance["threshold_label_dice"] = {"mean": round(mean, 4), "lowest": round(lowest, 4)}
+    return provenance
