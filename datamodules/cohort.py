@@ -9,7 +9,8 @@
       manifest.csv  path, sha256 of masks, signals and geometry (by `inkbeat cohort check --fix-hashes`)
 
 Opening reads the two tables and nothing else, so a cohort of 20,000 scans opens in a second. Every path is
-held inside the folder before anything is read; every file with a recorded hash is compared with it on loading.
+held inside the folder before anything is read; every file with a recorded hash is compared with it when it is
+loaded.
 """
 
 from __future__ import annotations
