@@ -1,0 +1,280 @@
+"""The printed grid: pitch and direction of its lines, measured over the whole page at once.
+
+A grid is a pair of line families. Each is one comb of peaks in the page's spectrum, and all its ink,
+however faint, dotted or broken, adds up coherently there; so the pitch comes out to a few parts in ten
+thousand where single lines could not even be seen. What the spectrum cannot tell is whether a plain
+comb is the 1 mm or the 5 mm family: `Comb.has_fifth` says when it can, `scale` decides otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import median_filter
+from scipy.optimize import minimize
+
+MIN_MM_PX = 1.7  # pages down to 1.8 px/mm are read
+MAX_CELL_PX = 65.0  # 5 mm at 13 px/mm
+MAX_SKEW_DEG = 7.0
+MIN_PEAK = 6.0  # peak over the local median of the spectrum's magnitude; noise alone stays below 4.5
+MAX_SHEAR_DEG = 1.0
+MAX_TURN_OFF_DEG = 1.0
+MAX_ANISOTROPY = 0.3  # papers, scanners and screens stretch one way: LUDB pages by 4 %, faxes by more
+CANDIDATES = 4
+BLOCK_PX = 8  # lines are averaged over this length before the transform: they lean by MAX_SKEW_DEG at most
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Comb:
+    """One family of parallel lines.
+
+    Attributes:
+        period_px: Distance of the coarsest lines that repeat, at right angles to them.
+        normal: Unit vector (x, y) at right angles to the lines.
+        has_fifth: Every fifth line stands out, so `period_px` is 5 mm; None: cannot be told.
+        strength: Strongest peak over the spectrum around it.
+        harmonics: Multiples of the base frequency that stand out.
+    """
+
+    period_px: float
+    normal: tuple[float, float]
+    has_fifth: bool | None
+    strength: float
+    harmonics: tuple[int, ...] = (1,)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Both families: `x` counts along time (its lines stand), `y` along voltage (its lines lie)."""
+
+    x: Comb | None
+    y: Comb | None
+
+    @property
+    def skew_deg(self) -> float | None:
+        """Turn of the page, positive = clockwise on screen, from the families found; None without any."""
+        angles = []
+        if self.x is not None:
+            angles.append(np.degrees(np.arctan2(self.x.normal[1], self.x.normal[0])))
+        if self.y is not None:
+            angles.append(np.degrees(np.arctan2(-self.y.normal[0], self.y.normal[1])))
+        return float(np.mean(angles)) if angles else None
+
+    @property
+    def strength(self) -> float:
+        """Strength of the families found, multiplied."""
+        return float(np.prod([comb.strength for comb in (self.x, self.y) if comb is not None]))
+
+
+def measure_grid(
+    ink: NDArray[np.uint8], trace: NDArray[np.bool_], *, skew_deg: float | None = None
+) -> Grid:
+    """Find both line families of a page.
+
+    Args:
+        ink: (H, W) uint8, 0 = paper.
+        trace: (H, W) bool, pixels that belong to the waveform and are left out.
+        skew_deg: Turn of the page as the traces show it, good to a degree. Scanned fine grids make
+            moire of their own, at half their turn and as regular as they are; only this tells them apart.
+
+    Returns:
+        The families; a family that is not there, or that is turned by more than 7 degrees, is None.
+    """
+    flat = _without_trace(ink, trace)
+    lying = [comb for comb in _coarse_combs(flat) if _turn_fits(Grid(None, comb), skew_deg)]
+    standing = [_transposed(comb) for comb in _coarse_combs(np.ascontiguousarray(flat.T))]
+    standing = [comb for comb in standing if _turn_fits(Grid(comb, None), skew_deg)]
+    pairs = [Grid(x, y) for x in standing for y in lying if _agree(x, y)]
+    # Without a partner to vouch for it a family must be beyond doubt.
+    alone = [Grid(x, None) for x in standing] + [Grid(None, y) for y in lying]
+    usable = pairs or [grid for grid in alone if grid.strength > 2 * MIN_PEAK]
+    best = max(usable, key=lambda grid: grid.strength, default=Grid(None, None))
+    x = None if best.x is None else _transposed(_refined(np.ascontiguousarray(flat.T), _transposed(best.x)))
+    y = None if best.y is None else _refined(flat, best.y)
+    return Grid(x, y)
+
+
+def _turn_fits(grid: Grid, skew_deg: float | None) -> bool:
+    turn = grid.skew_deg
+    assert turn is not None
+    return abs(turn) <= MAX_SKEW_DEG and (skew_deg is None or abs(turn - skew_deg) < MAX_TURN_OFF_DEG)
+
+
+def _agree(x: Comb, y: Comb) -> bool:
+    """Same turn, and one pitch or five times it."""
+    turn = abs(Grid(x, None).skew_deg - Grid(None, y).skew_deg)  # type: ignore[operator]
+    ratio = x.period_px / y.period_px
+    return turn < MAX_SHEAR_DEG and any(abs(ratio / r - 1) < MAX_ANISOTROPY for r in (0.2, 1.0, 5.0))
+
+
+def _transposed(comb: Comb) -> Comb:
+    return replace(comb, normal=(comb.normal[1], comb.normal[0]))
+
+
+def _without_trace(ink: NDArray[np.uint8], trace: NDArray[np.bool_]) -> Array:
+    """(H, W) float32 of zero local mean, the trace blanked out, fading towards the edges."""
+    page = ink.astype(np.float32) / 255
+    hidden = cv2.dilate(trace.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    weight = np.where(hidden, 0.0, 1.0).astype(np.float32)
+    size = (int(2 * MAX_CELL_PX) | 1, int(2 * MAX_CELL_PX) | 1)
+    mean = cv2.blur(page * weight, size) / np.maximum(cv2.blur(weight, size), 1e-3)
+    # Solid dark patches (stamps, photos) would rule the spectrum; a grid line is never more than that.
+    flat = np.clip((page - mean) * weight, -0.6, 0.6)
+    return np.asarray(flat * np.outer(_fade(page.shape[0]), _fade(page.shape[1])), dtype=np.float32)
+
+
+def _fade(n: int) -> Array:
+    edge = max(1, n // 8)
+    ramp = 0.5 - 0.5 * np.cos(np.pi * (np.arange(edge) + 0.5) / edge)
+    window = np.ones(n)
+    window[:edge], window[n - edge :] = ramp, ramp[::-1]
+    return window.astype(np.float32)
+
+
+def _coarse_combs(flat: Array) -> list[Comb]:
+    """Families of (nearly) horizontal lines of a zero-mean page, (H, W) float32, strongest peaks first."""
+    blocks = _block_means(flat)  # (H, W / 8)
+    combs = [_comb_through(blocks, frequency, slope) for frequency, slope in _strongest_peaks(blocks)]
+    return [comb for comb in combs if comb is not None]
+
+
+def _comb_through(blocks: Array, fy: float, slope: float) -> Comb | None:
+    frequency, magnitude = _profile_spectrum(blocks, slope)
+    found = _fundamental(frequency, magnitude, fy)
+    if found is None:
+        return None
+    period_y_px, harmonics, has_fifth = found
+    strength = max(_peak_near(frequency, magnitude, k / period_y_px) for k in harmonics)
+    length = float(np.hypot(1.0, slope))
+    return Comb(period_y_px / length, (slope / length, 1 / length), has_fifth, strength, tuple(harmonics))
+
+
+def _refined(flat: Array, comb: Comb) -> Comb:
+    """The same family with period and direction where the summed power of its harmonics peaks."""
+    blocks = _block_means(flat)
+    slope = comb.normal[0] / comb.normal[1]
+    fy, slope = _refine(blocks, comb.normal[1] / comb.period_px, slope, list(comb.harmonics))
+    length = float(np.hypot(1.0, slope))
+    return replace(comb, period_px=1 / (fy * length), normal=(slope / length, 1 / length))
+
+
+def _block_means(flat: Array) -> Array:
+    h, w = flat.shape
+    n = w // BLOCK_PX
+    return np.ascontiguousarray(flat[:, : n * BLOCK_PX].reshape(h, n, BLOCK_PX).mean(axis=2))
+
+
+def _strongest_peaks(blocks: Array) -> list[tuple[float, float]]:
+    """(fy, fx / fy) of the sharpest peaks of the 2-D spectrum within the skew allowed."""
+    h, n = blocks.shape
+    rows, columns = 2 * h, 2 * n
+    spectrum = np.abs(np.fft.rfft2(blocks.T, s=(columns, rows)))  # (2n, h + 1): fx, fy
+    fy = np.arange(rows // 2 + 1) / rows
+    fx = np.fft.fftfreq(columns) / BLOCK_PX
+    lean = np.abs(fx)[:, None] <= np.tan(np.radians(MAX_SKEW_DEG)) * fy[None] + 1e-9
+    spectrum = np.where(lean, spectrum, 0.0)
+    ridge = spectrum.max(axis=0)
+    relative = ridge / (_floor(ridge) + 1e-12)
+    relative[~_in_band(fy)] = 0.0
+    peaks = []
+    for _ in range(CANDIDATES):
+        best = int(relative.argmax())
+        if relative[best] < 0.5 * MIN_PEAK:
+            break
+        peaks.append((float(fy[best]), float(fx[spectrum[:, best].argmax()] / fy[best])))
+        relative[max(0, best - 6) : best + 7] = 0.0
+    return peaks
+
+
+def _in_band(frequency: NDArray[np.floating]) -> NDArray[np.bool_]:
+    return np.asarray((frequency >= 1 / MAX_CELL_PX) & (frequency <= min(0.49, 1 / MIN_MM_PX)))
+
+
+def _floor(magnitude: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Running median of a spectrum: what the page has there without a grid."""
+    size = max(15, len(magnitude) // 16) | 1
+    return np.asarray(median_filter(magnitude, size=size, mode="nearest"))
+
+
+def _profile_spectrum(blocks: Array, slope: float) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Frequency in cycles per px along y and magnitude over its local median, along lines of this slope."""
+    h, n = blocks.shape
+    rows = 4 * h
+    fy = np.arange(rows // 2 + 1) / rows
+    spectra = np.fft.rfft(blocks, n=rows, axis=0)  # (rows / 2 + 1, n)
+    centre = (np.arange(n) + 0.5) * BLOCK_PX - 0.5
+    turned = np.abs((spectra * np.exp(-2j * np.pi * slope * fy[:, None] * centre[None])).sum(axis=1))
+    return fy, turned / (_floor(turned) + 1e-12)
+
+
+def _peak_near(frequency: NDArray[np.floating], magnitude: NDArray[np.floating], at: float) -> float:
+    step = frequency[1] - frequency[0]
+    centre = round(at / step)
+    return float(magnitude[max(0, centre - 2) : centre + 3].max(initial=0.0))
+
+
+def _fundamental(
+    frequency: NDArray[np.floating], magnitude: NDArray[np.floating], fy: float
+) -> tuple[float, list[int], bool | None] | None:
+    """Longest period with a peak at `fy` whose harmonics are all there, the strong ones, and `has_fifth`."""
+    near = np.abs(frequency - fy) <= 3 * frequency[1]
+    best = int(np.where(near & _in_band(frequency), magnitude, 0.0).argmax())
+    if magnitude[best] < MIN_PEAK:
+        return None
+    base = 1 / _vertex(frequency, magnitude, best)
+    for multiple in range(int(MAX_CELL_PX / base), 0, -1):
+        period = base * multiple
+        count = max(1, min(10, int(0.49 * period)))
+        heights = np.array([_peak_near(frequency, magnitude, k / period) for k in range(1, count + 1)])
+        own = [k for k in range(1, count + 1) if k % multiple]  # those the base does not explain
+        if multiple == 1 or (len(own) > 1 and _are_there(heights, own, multiple)):
+            harmonics = [k for k in range(1, count + 1) if heights[k - 1] > 0.5 * MIN_PEAK]
+            return period, harmonics or [1], _fifth_stands_out(heights, period)
+    raise AssertionError("multiple 1 always returns")
+
+
+def _are_there(heights: NDArray[np.floating], own: list[int], multiple: int) -> bool:
+    first = heights[[k - 1 for k in own if k < 2 * multiple]]
+    return bool(np.median(first) > 0.6 * MIN_PEAK and first.min() > 2.5)
+
+
+def _fifth_stands_out(heights: NDArray[np.floating], period_px: float) -> bool | None:
+    if len(heights) < 5 or period_px < 5 * MIN_MM_PX:
+        return None if period_px >= 5 * MIN_MM_PX else False
+    others = np.delete(heights[:9], 4)
+    return True if heights[4] > 1.7 * np.median(others) else None
+
+
+def _vertex(frequency: NDArray[np.floating], magnitude: NDArray[np.floating], at: int) -> float:
+    """Frequency of a peak between its bins, by a parabola through three of them."""
+    if not 0 < at < len(magnitude) - 1:
+        return float(frequency[at])
+    a, b, c = magnitude[at - 1 : at + 2]
+    shift = 0.5 * (a - c) / min(a - 2 * b + c, -1e-12)
+    return float(frequency[at] + shift * (frequency[1] - frequency[0]))
+
+
+def _refine(blocks: Array, frequency: float, slope: float, harmonics: list[int]) -> tuple[float, float]:
+    """Frequency along y and slope where the summed power of the harmonics peaks."""
+    h, n = blocks.shape
+    y = np.arange(h) - (h - 1) / 2
+    x = ((np.arange(n) + 0.5) * BLOCK_PX - 0.5) - n * BLOCK_PX / 2
+    multiples = np.asarray(harmonics)
+    # Peaks narrow with the page: one unit of either variable is a thousandth of a cycle across it.
+    unit = np.array([1e-2 / h, 1e-2 / (n * BLOCK_PX)])
+
+    def loss(step: NDArray[np.floating]) -> float:
+        fy, fx = np.array([frequency, slope * frequency]) + step * unit
+        along_y = np.exp(-2j * np.pi * fy * np.outer(y, multiples)).astype(np.complex64)
+        along_x = np.exp(-2j * np.pi * fx * np.outer(x, multiples))
+        return -float((np.abs(((blocks.T @ along_y) * along_x).sum(axis=0)) ** 2).sum())
+
+    simplex = np.array([[0, 0], [12, 0], [0, 12]], dtype=float)
+    best = minimize(loss, np.zeros(2), method="Nelder-Mead", options={"initial_simplex": simplex, "xatol": 0.05, "fatol": 0})
+    fy, fx = np.array([frequency, slope * frequency]) + best.x * unit
+    return float(fy), float(fx / fy)

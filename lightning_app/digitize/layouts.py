@@ -1,0 +1,120 @@
+"""Which lead is where: the known layout, and which way up, whose own laws the traces obey best.
+
+Row counts alone leave several candidates, and a page upside down has as many rows as before. But ECG
+leads are redundant: where they are simultaneous, I + III = II and aVR + aVL + aVF = 0, and a rhythm strip
+repeats its lead's own segment. A wrong layout, a wrong order or a page turned by 180 degrees breaks these laws;
+the right one keeps them to the accuracy of the print.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.layout import Layout, Segment
+
+CHECK_RATE_HZ = 250.0
+EDGE_S = 0.06  # of each stretch is left out of checks: neighbours meet there
+MIN_OVERLAP_S = 1.0
+
+Signal = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One way to read a page.
+
+    Attributes:
+        layout: Its layout.
+        upside_down: The page is read turned by 180 degrees.
+        checks: Laws by name, each 1 when kept to the letter, 0 or less when the leads have nothing in common.
+        score: Mean of the checks, -1 when there is none.
+    """
+
+    layout: Layout
+    upside_down: bool
+    checks: Mapping[str, float]
+    score: float
+
+
+def rank_hypotheses(rows_mv: Sequence[Signal], layouts: Sequence[Layout]) -> list[Hypothesis]:
+    """Judge every layout of that many rows, both ways up.
+
+    Args:
+        rows_mv: Per row, top to bottom, the whole row in mV (any gain) at `CHECK_RATE_HZ`, NaN in gaps.
+        layouts: Candidates.
+
+    Returns:
+        Hypotheses, best first.
+    """
+    turned = [-row[::-1] for row in reversed(rows_mv)]
+    hypotheses = [
+        _judged(layout, upside_down, turned if upside_down else rows_mv)
+        for layout in layouts
+        if layout.n_rows == len(rows_mv)
+        for upside_down in (False, True)
+    ]
+    return sorted(hypotheses, key=lambda hypothesis: -hypothesis.score)
+
+
+def _judged(layout: Layout, upside_down: bool, rows_mv: Sequence[Signal]) -> Hypothesis:
+    checks = page_checks(layout, rows_mv)
+    score = float(np.mean(list(checks.values()))) if checks else -1.0
+    return Hypothesis(layout, upside_down, checks, score)
+
+
+def page_checks(layout: Layout, rows_mv: Sequence[Signal]) -> dict[str, float]:
+    """Measure how well the rows keep the laws of their leads.
+
+    Args:
+        layout: Which lead is where.
+        rows_mv: Per row the whole row at `CHECK_RATE_HZ`, mV.
+
+    Returns:
+        `einthoven`, `goldberger` and `rhythm <lead>`, as far as the layout has simultaneous leads. 1 = kept exactly,
+        0 = the rest is as large as unrelated leads would leave.
+    """
+    checks = {}
+    limb = _simultaneous(layout, ("I", "III", "II"), rows_mv)
+    if limb is not None:
+        checks["einthoven"] = _kept(limb, (1, 1, -1))
+    augmented = _simultaneous(layout, ("aVR", "aVL", "aVF"), rows_mv)
+    if augmented is not None:
+        checks["goldberger"] = _kept(augmented, (1, 1, 1))
+    for first, second in combinations(layout.segments, 2):
+        pair = _overlap(layout, (first, second), rows_mv) if first.lead == second.lead else None
+        if pair is not None:
+            checks[f"rhythm {first.lead}"] = _kept(pair, (1, -1))
+    return checks
+
+
+def _simultaneous(layout: Layout, leads: Sequence[str], rows_mv: Sequence[Signal]) -> list[Signal] | None:
+    by_lead = {segment.lead: segment for segment in reversed(layout.segments)}
+    if any(lead not in by_lead for lead in leads):
+        return None
+    return _overlap(layout, [by_lead[lead] for lead in leads], rows_mv)
+
+
+def _overlap(layout: Layout, segments: Sequence[Segment], rows_mv: Sequence[Signal]) -> list[Signal] | None:
+    """The segments' common time, without what any of them misses."""
+    start = max(segment.start_s for segment in segments) + EDGE_S
+    stop = min(segment.stop_s for segment in segments) - EDGE_S
+    if stop - start < MIN_OVERLAP_S:
+        return None
+    window = slice(round(start * CHECK_RATE_HZ), round(stop * CHECK_RATE_HZ))
+    signals = np.stack([rows_mv[segment.row][window] for segment in segments])
+    finite = np.isfinite(signals).all(axis=0)
+    if finite.sum() < MIN_OVERLAP_S * CHECK_RATE_HZ * 0.5:
+        return None
+    return [signal - np.median(signal) for signal in signals[:, finite]]
+
+
+def _kept(signals: Sequence[Signal], signs: Sequence[int]) -> float:
+    """1 - variance of the signed sum over the sum of variances."""
+    total = sum(float(np.var(signal)) for signal in signals)
+    rest = float(np.var(sum(sign * signal for sign, signal in zip(signs, signals, strict=True))))
+    return 1.0 - rest / (total + 1e-12)

@@ -1,0 +1,183 @@
+"""Twelve leads of one record, and the files a digitized page becomes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import wfdb
+from numpy.typing import NDArray
+
+from datamodules.files import write_atomic
+from datamodules.layout import LEADS
+from datamodules.page import write_mask_png
+from lightning_app.digitize.results import RATE_HZ, Digitized, Refusal, SegmentReading
+
+SCHEMA_VERSION = 1
+ADC_PER_MV = 1000.0
+# Twelve hues that differ from their neighbours on the page; the order is that of LEADS.
+COLOURS = (
+    (214, 39, 40), (31, 119, 180), (44, 160, 44), (148, 103, 189), (255, 127, 14), (0, 150, 150),
+    (227, 60, 160), (100, 110, 0), (23, 90, 255), (140, 86, 75), (0, 170, 90), (190, 0, 255),
+)  # fmt: skip
+
+
+def assemble(segments: Sequence[SegmentReading], duration_s: float) -> NDArray[np.float32]:
+    """Put the stretches of a page into one record.
+
+    Where a lead is drawn twice, as in a rhythm strip, the later stretch is first shifted to the level of the
+    earlier ones, then both are averaged with their confidence as weight.
+
+    Args:
+        segments: What was read.
+        duration_s: Length of the record.
+
+    Returns:
+        (12, n) float32 mV at 500 Hz in the order of `LEADS`, NaN where nothing was drawn.
+    """
+    record = np.full((len(LEADS), round(duration_s * RATE_HZ)), np.nan)
+    for number, lead in enumerate(LEADS):
+        weight = np.zeros(record.shape[1])
+        # The long strip first: it gives the level, and its own segment follows.
+        for part in sorted((s for s in segments if s.lead == lead), key=lambda s: s.start_s - s.stop_s):
+            first = round(part.start_s * RATE_HZ)
+            where = slice(first, first + len(part.mv))
+            _merge(record[number, where], weight[where], part)
+    return record.astype(np.float32)
+
+
+def _merge(lead: NDArray[np.float64], weight: NDArray[np.float64], part: SegmentReading) -> None:
+    values = part.mv[: len(lead)].astype(np.float64)
+    both = np.isfinite(lead) & np.isfinite(values)
+    if both.any():
+        values = values - np.median(values[both] - lead[both])
+    new = np.where(np.isfinite(values), max(part.confidence, 1e-3), 0.0)
+    total = weight + new
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mixed = (np.where(weight > 0, lead, 0) * weight + np.where(new > 0, values, 0) * new) / total
+    lead[:] = np.where(total > 0, mixed, np.nan)
+    weight[:] = total
+
+
+def write_record(folder: Path, name: str, result: Digitized) -> None:
+    """Write NAME.hea and NAME.dat: WFDB, 16 bit, mV, 500 Hz, NaN as WFDB's invalid sample."""
+    wfdb.wrsamp(
+        name,
+        fs=result.rate_hz,
+        units=["mV"] * len(LEADS),
+        sig_name=list(LEADS),
+        p_signal=result.mv.T.astype(np.float64),
+        fmt=["16"] * len(LEADS),
+        adc_gain=[ADC_PER_MV] * len(LEADS),
+        baseline=[0] * len(LEADS),
+        write_dir=str(folder),
+    )
+
+
+def write_reading(
+    folder: Path, name: str, result: Digitized | Refusal, page: NDArray[np.uint8], mask: NDArray[np.bool_] | None
+) -> list[Path]:
+    """Write everything that is known about a page; a refusal gets its JSON, and its mask if there is one.
+
+    Args:
+        folder: Where the files go; it exists.
+        name: Their common stem.
+        result: Reading or refusal.
+        page: (H, W) ink or (H, W, 3) RGB of the page as read.
+        mask: (H, W) bool waveform.
+
+    Returns:
+        The files.
+    """
+    files = [folder / f"{name}.json"]
+    if mask is not None:
+        files.append(folder / f"{name}.mask.png")
+        write_mask_png(files[-1], mask)
+    if isinstance(result, Digitized):
+        write_record(folder, name, result)
+        overlay = folder / f"{name}.overlay.png"
+        write_atomic(overlay, _png(draw_overlay(page, result)))
+        files += [folder / f"{name}.hea", folder / f"{name}.dat", overlay]
+    write_atomic(files[0], (json.dumps(describe(result), indent=1) + "\n").encode())
+    return files
+
+
+def _png(rgb: NDArray[np.uint8]) -> bytes:
+    done, encoded = cv2.imencode(".png", rgb[:, :, ::-1])
+    if not done:
+        raise OSError("OpenCV could not encode the overlay")
+    return encoded.tobytes()
+
+
+def draw_overlay(page: NDArray[np.uint8], result: Digitized) -> NDArray[np.uint8]:
+    """Draw what was read onto the page, each lead in its own colour.
+
+    Args:
+        page: (H, W) ink or (H, W, 3) RGB.
+        result: The reading.
+
+    Returns:
+        (H, W, 3) uint8 RGB, the page paled.
+    """
+    rgb = page if page.ndim == 3 else np.repeat((255 - page)[:, :, None], 3, axis=2)
+    picture = (255 - (255 - rgb.astype(np.float32)) * 0.45).astype(np.uint8)
+    picture = np.ascontiguousarray(picture)
+    for segment in result.segments:
+        colour = COLOURS[LEADS.index(segment.lead)]
+        for piece in _pieces(segment.path_px):
+            points = np.round(piece * 16).astype(np.int32).reshape(-1, 1, 2)
+            cv2.polylines(picture, [points], False, colour, 1, cv2.LINE_AA, 4)
+        _label(picture, segment, colour)
+    return picture
+
+
+def _pieces(path: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    finite = np.isfinite(path).all(axis=1)
+    edges = np.flatnonzero(np.diff(np.r_[False, finite, False].astype(np.int8)))
+    return [path[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def _label(picture: NDArray[np.uint8], segment: SegmentReading, colour: tuple[int, int, int]) -> None:
+    finite = segment.path_px[np.isfinite(segment.path_px).all(axis=1)]
+    if len(finite) == 0:
+        return
+    size = max(0.35, picture.shape[1] / 3000)
+    x, y = finite[0]
+    at = (int(x) + 3, int(np.median(finite[:, 1]) - 14 * size / 0.35 * 0.8))
+    cv2.putText(picture, segment.lead, at, cv2.FONT_HERSHEY_SIMPLEX, size, colour, 1, cv2.LINE_AA)
+
+
+def describe(result: Digitized | Refusal) -> dict[str, Any]:
+    """The content of NAME.json; docs/digitize.md explains every key."""
+    if isinstance(result, Refusal):
+        refusal = {"code": result.code, "reason": result.reason, "remedy": result.remedy}
+        return {"schema_version": SCHEMA_VERSION, "status": "refused", "refusal": refusal, "details": result.details}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "status": "ok",
+        "confidence": round(result.confidence, 4),
+        "rate_hz": result.rate_hz,
+        "duration_s": result.mv.shape[1] / result.rate_hz,
+        "layout": {"name": result.layout, "source": result.layout_source},
+        "page": {"quarter_turns": result.quarter_turns, "skew_deg": round(result.skew_deg, 3)},
+        "scale": asdict(result.scale),
+        "checks": {name: round(value, 4) for name, value in result.checks.items()},
+        "leads": {lead: _describe_lead(result, lead) for lead in LEADS},
+    }
+
+
+def _describe_lead(result: Digitized, lead: str) -> dict[str, Any]:
+    parts = [segment for segment in result.segments if segment.lead == lead]
+    shown_s = sum(segment.coverage * (segment.stop_s - segment.start_s) for segment in parts)
+    drawn_s = sum(segment.stop_s - segment.start_s for segment in parts)
+    return {
+        "coverage": round(shown_s / drawn_s, 4) if drawn_s else 0.0,
+        "confidence": round(max((segment.confidence for segment in parts), default=0.0), 4),
+        "seconds": [[segment.start_s, segment.stop_s] for segment in parts],
+        "gaps": [[round(a, 3), round(b, 3)] for segment in parts for a, b in segment.gaps_s],
+    }

@@ -1,0 +1,189 @@
+"""Pixels per second and per millivolt, from the grid, the calibration pulse, or as declared.
+
+The grid gives pixels per millimetre; which of its lines are millimetres, and how many of them make a
+second, is settled by the length of the rows, which every known layout fixes at ten seconds. The pulse gives the
+gain. Two sources that disagree are a refusal, never an average (PROTOCOL R3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lightning_app.digitize.grid import Comb, Grid
+from lightning_app.digitize.pulse import Pulse
+from lightning_app.digitize.results import DigitizeRefusal, Scale
+
+SPEEDS_MM_S = (25.0, 50.0)
+GAINS_MM_MV = (10.0, 5.0, 20.0)
+PULSE_S = 0.2
+DURATION_S = 10.0
+LENGTH_TOLERANCE = 0.03  # of a row's length; its ends are drawn to a pixel or two
+DECLARED_TOLERANCE = 0.03
+PULSE_TOLERANCE = 0.12  # of a pulse's width: a few px, drawn with a pen as thick
+MAX_ANISOTROPY = 1.3
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What the user says about the page; None = to be measured."""
+
+    px_per_s: float | None = None
+    px_per_mv: float | None = None
+    mm_per_s: float | None = None
+    mm_per_mv: float | None = None
+
+
+def mm_candidates(grid: Grid) -> list[tuple[float, float]]:
+    """(x, y) px/mm that a grid may stand for; several where it does not show which lines are 5 mm.
+
+    A family that is missing is taken to have the other's pitch.
+    """
+    standing = _mm_of(grid.x) if grid.x is not None else []
+    lying = _mm_of(grid.y) if grid.y is not None else []
+    if grid.x is None:
+        return [(mm, mm) for mm in lying]
+    if grid.y is None:
+        return [(mm, mm) for mm in standing]
+    return [(x, y) for x in standing for y in lying if 1 / MAX_ANISOTROPY < x / y < MAX_ANISOTROPY]
+
+
+def likely_mm(grid: Grid, row_px: float) -> list[tuple[float, float]]:
+    """Those `mm_candidates` with which rows of about this length last ten seconds; all of them if none does."""
+    candidates = mm_candidates(grid)
+    fits = [
+        mm for mm in candidates if any(abs(row_px / (mm[0] * v * DURATION_S) - 1) < 0.08 for v in SPEEDS_MM_S)
+    ]
+    return fits or candidates
+
+
+def _mm_of(comb: Comb) -> list[float]:
+    if comb.has_fifth is True:
+        return [comb.period_px / 5]
+    if comb.has_fifth is False:
+        return [comb.period_px]
+    return [comb.period_px / 5, comb.period_px]
+
+
+def settle_scale(grid: Grid, pulse: Pulse | None, row_px: float | None, declared: Declared) -> Scale:
+    """Combine everything that is known about the scale of a straight page.
+
+    Args:
+        grid: Its line families.
+        pulse: Its calibration pulse, if one was found.
+        row_px: Length of its rows from the first to the last second, if both ends are seen.
+        declared: The user's numbers.
+
+    Returns:
+        The scale.
+
+    Raises:
+        DigitizeRefusal: `SCALE_UNKNOWN` or `SCALE_CONFLICT`.
+    """
+    candidates = mm_candidates(grid)
+    if not candidates:
+        return _without_grid(pulse, row_px, declared)
+    (mm_x, mm_y), speed, assumptions = _speed(candidates, row_px, declared)
+    gain, voltage_note = _gain(mm_y, pulse, declared)
+    _check_pulse_width(pulse, mm_x * speed)
+    px_per_s = _agreed(declared.px_per_s, mm_x * speed, "px/s")
+    px_per_mv = _agreed(declared.px_per_mv, mm_y * gain, "px/mV")
+    return Scale(
+        px_per_s=px_per_s,
+        px_per_mv=px_per_mv,
+        time_source="grid" if declared.px_per_s is None else "declared",
+        voltage_source="grid" if declared.px_per_mv is None else "declared",
+        mm_per_s=speed,
+        mm_per_mv=gain,
+        px_per_mm=(mm_x, mm_y),
+        assumptions=(*assumptions, *voltage_note),
+    )
+
+
+def _speed(
+    candidates: list[tuple[float, float]], row_px: float | None, declared: Declared
+) -> tuple[tuple[float, float], float, tuple[str, ...]]:
+    """Which lines are millimetres and how many make a second."""
+    speeds = SPEEDS_MM_S if declared.mm_per_s is None else (declared.mm_per_s,)
+    pairs = [(mm, speed) for mm in candidates for speed in speeds]
+    if row_px is not None:
+        length_px = row_px
+        fits = [(abs(mm[0] * speed * DURATION_S / length_px - 1), mm, speed) for mm, speed in pairs]
+        off, mm, speed = min(fits)
+        if off <= LENGTH_TOLERANCE:
+            return mm, speed, ()
+        if declared.px_per_s is None:
+            raise DigitizeRefusal(
+                "SCALE_CONFLICT",
+                f"rows are {length_px:.0f} px long; by the grid that is "
+                f"{length_px / (mm[0] * speed):.2f} s at {speed:g} mm/s, and no known layout shows that",
+                "give --px-per-s and --px-per-mv, or scan the whole page",
+                row_px=length_px,
+                px_per_mm=mm,
+            )
+    if declared.px_per_s is not None:
+        off, mm, speed = min((abs(mm[0] * speed / declared.px_per_s - 1), mm, speed) for mm, speed in pairs)
+        return mm, speed, ()
+    return candidates[0], speeds[0], (f"{speeds[0]:g} mm/s",)
+
+
+def _gain(mm_y: float, pulse: Pulse | None, declared: Declared) -> tuple[float, tuple[str, ...]]:
+    if declared.px_per_mv is not None and declared.mm_per_mv is None:
+        gain = min(GAINS_MM_MV, key=lambda g: abs(g * mm_y / float(declared.px_per_mv or 1) - 1))
+        note: tuple[str, ...] = ()
+    elif declared.mm_per_mv is not None:
+        gain, note = declared.mm_per_mv, ()
+    elif pulse is None:
+        return GAINS_MM_MV[0], (f"{GAINS_MM_MV[0]:g} mm/mV: no calibration pulse was found",)
+    else:
+        gain = min(GAINS_MM_MV, key=lambda g: abs(pulse.height_px / (g * mm_y) - 1))
+        note = ()
+    if pulse is not None and abs(pulse.height_px / (gain * mm_y) - 1) > PULSE_TOLERANCE:
+        raise DigitizeRefusal(
+            "SCALE_CONFLICT",
+            f"the calibration pulse is {pulse.height_px / mm_y:.1f} mm high, wanted {gain:g} mm",
+            "give --px-per-s and --px-per-mv",
+        )
+    return gain, note
+
+
+def _check_pulse_width(pulse: Pulse | None, px_per_s: float) -> None:
+    if pulse is None or abs(pulse.width_px / (PULSE_S * px_per_s) - 1) <= PULSE_TOLERANCE:
+        return
+    raise DigitizeRefusal(
+        "SCALE_CONFLICT",
+        f"the calibration pulse is {pulse.width_px:.0f} px wide, {pulse.width_px / px_per_s:.2f} s by grid and row "
+        f"length, wanted {PULSE_S} s",
+        "give --px-per-s and --px-per-mv",
+    )
+
+
+def _agreed(declared: float | None, measured: float, unit: str) -> float:
+    """The declared number where there is one, after checking it against the measured one."""
+    if declared is None:
+        return measured
+    if abs(declared / measured - 1) > DECLARED_TOLERANCE:
+        raise DigitizeRefusal(
+            "SCALE_CONFLICT",
+            f"{declared:g} {unit} declared, {measured:.2f} measured on the grid",
+            "leave the option out or correct it",
+        )
+    return declared
+
+
+def _without_grid(pulse: Pulse | None, row_px: float | None, declared: Declared) -> Scale:
+    px_per_s, time_source = declared.px_per_s, "declared"
+    px_per_mv, voltage_source = declared.px_per_mv, "declared"
+    if pulse is not None:
+        by_pulse = pulse.width_px / PULSE_S
+        if px_per_s is None and row_px is not None and abs(by_pulse * DURATION_S / row_px - 1) <= PULSE_TOLERANCE:
+            # The pulse tells that rows last ten seconds; they are fifty times longer and so more exact.
+            px_per_s, time_source = row_px / DURATION_S, "pulse"
+        if px_per_mv is None:
+            px_per_mv, voltage_source = pulse.height_px, "pulse"
+    if px_per_s is None or px_per_mv is None:
+        raise DigitizeRefusal(
+            "SCALE_UNKNOWN",
+            "no grid" + (" and no calibration pulse" if pulse is None else ", and the pulse does not fit the rows"),
+            "give --px-per-s and --px-per-mv",
+        )
+    return Scale(px_per_s, px_per_mv, time_source, voltage_source)
