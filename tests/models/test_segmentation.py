@@ -1,7 +1,6 @@
 """The shared LightningModule: optimizer against its paper, epoch loss, stop on NaN."""
 
 import math
-import warnings
 
 import numpy as np
 import pytest
@@ -13,6 +12,11 @@ from torch.utils.data import DataLoader
 from models.conformance import toy_batch
 from models.losses import dice_loss, focal_loss
 from models.segmentation import SegmentationModule
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning"),  # Lightning's own, from torch 2.13 on
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
+]
 
 
 class Small(SegmentationModule):
@@ -52,12 +56,6 @@ def loader(n_batches, *, spoil=None):
         if index == spoil:
             batch["image"][0, 0, 0, 0] = math.nan
     return DataLoader(batches, batch_size=None)
-
-
-@pytest.fixture(autouse=True)
-def _no_advice_about_workers():
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*GPU available.*")
 
 
 def test_adabound_takes_the_published_steps():

@@ -88,8 +88,8 @@ def main() -> None:
         bare = min(bare, bare_seconds(fresh(16), batch, options.steps))
         lightning = min(lightning, lightning_seconds(fresh(16), batch, options.steps))
     print(
-        f"training step ResUNetCBAM-16 batch {options.batch}: lightning {lightning:.3f} s, bare {bare:.3f} s, "
-        f"ratio {lightning / bare:.3f} (budget 1.05)"
+        f"training step ResUNetCBAM-16 batch {options.batch}: "
+        f"lightning {lightning:.3f} s, bare {bare:.3f} s, ratio {lightning / bare:.3f} (budget 1.05)"
     )
 
 
