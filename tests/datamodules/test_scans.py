@@ -52,12 +52,13 @@ class Recorder(pl.LightningModule):
 
     def __init__(self):
         super().__init__()
-        self.layer = nn.Conv2d(1, 1, 1)
+        self.weight = nn.Parameter(torch.ones(()))
         self.seen = {}
 
     def training_step(self, batch, batch_idx):
         self.seen[self.current_epoch, batch_idx] = {name: value.clone() for name, value in batch.items()}
-        return (self.layer(batch["image"]) - batch["mask"]).square().mean()
+        few = np.s_[..., ::16, ::16]
+        return (self.weight * batch["image"][few] - batch["mask"][few]).square().mean()
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
