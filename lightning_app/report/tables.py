@@ -26,7 +26,8 @@ NOT_METRICS = frozenset(
 )
 FIRST_METRICS = ("precision", "recall", "iou", "cldice", "nsd_1px", "nsd_2px", "hd95_px")
 BY_SCAN = ["model", "scan_id"]
-COST = {"params": "parameters", "macs": "MACs per 128 px patch", "train_s": "training seconds per cell"}
+COST = {"params": "parameters", "macs": "multiply-adds per 128 px patch", "train_s": "training, s per cell"}
+ALSO_MEASURED = ("test_s", "patches_per_s", "pages_per_s", "peak_memory_mb")
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,8 @@ def benchmark_table(rows: pd.DataFrame, cells: pd.DataFrame, plan: AnalysisPlan)
         `folds_done, folds_planned, cells_done, cells_planned, complete, params, macs, train_s`.
 
     Raises:
-        DataError: If a scan was scored twice, a patient lies in two folds, or complete models differ in scans.
+        DataError: If a scan was scored twice, a patient lies in two folds, or complete models differ in
+            scans.
     """
     state = completeness(cells)
     held_out = rows[rows["test_set"] == HELD_OUT]
@@ -188,12 +190,15 @@ def _fold_and_seed_sd(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def _cost(cells: pd.DataFrame) -> pd.DataFrame:
-    """Median cost of a model's finished cells, one column per known number."""
+    """Median cost of a model's finished cells; a number no cell has told is NaN."""
     done = cells[cells["state"] == "done"]
-    known = [
-        name for name in (*COST, "patches_per_s", "pages_per_s", "peak_memory_mb") if name in done.columns
-    ]
-    return done.groupby("model")[known].median()
+    names = [*COST, *(name for name in ALSO_MEASURED if name in done.columns)]
+    return (
+        done.reindex(columns=["model", *names])
+        .groupby("model")
+        .median(numeric_only=True)
+        .reindex(columns=names)
+    )
 
 
 def _ranked(table: pd.DataFrame, primary: str) -> pd.DataFrame:

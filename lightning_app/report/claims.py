@@ -1,0 +1,147 @@
+"""Holds the paper's claims against the tables (R32): reproduced, not reproduced or not decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from lightning_app.evaluate.statistics import Summary, summarise_columns
+from lightning_app.report.analysis_plan import AnalysisPlan
+from lightning_app.report.tables import HELD_OUT, scores
+
+Verdict = Literal["reproduced", "not reproduced", "not decided"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement of the paper and what this sweep says about it.
+
+    Attributes:
+        statement: In our words.
+        verdict: Whether it reproduces here.
+        evidence: The numbers, with n and intervals.
+    """
+
+    statement: str
+    verdict: Verdict
+    evidence: str
+
+
+def check_claims(
+    rows: pd.DataFrame,
+    benchmark: pd.DataFrame,
+    contrasts: pd.DataFrame,
+    reference: str,
+    noise: Mapping[str, float],
+    plan: AnalysisPlan,
+) -> list[Claim]:
+    """Check what the sweep can test.
+
+    Args:
+        rows: All per-scan rows.
+        benchmark: The benchmark table.
+        contrasts: The contrasts table.
+        reference: Label of the paper's U-Net in this sweep.
+        noise: Amount of pepper-and-salt of each colour test set, 0 for clean grey.
+        plan: The analysis plan.
+
+    Returns:
+        The claims the sweep has data for.
+    """
+    complete = benchmark[benchmark["complete"].astype(bool)]
+    if reference not in set(complete["model"]):
+        return []
+    claims = [_first(complete, reference, plan), _outside_chance(contrasts, reference)]
+    clean = next((name for name, amount in noise.items() if amount == 0), None)
+    if clean is not None and clean in set(complete["test_set"]):
+        claims.append(_acceptable(complete[complete["test_set"] == clean], plan))
+        noisy = [name for name, amount in noise.items() if 0 < amount <= 0.05]
+        claims.append(_noise_helps(rows[rows["model"] == reference], reference, clean, noisy, noise, plan))
+    return [claim for claim in claims if claim is not None]
+
+
+def _first(complete: pd.DataFrame, reference: str, plan: AnalysisPlan) -> Claim:
+    table = complete[complete["test_set"] == HELD_OUT].sort_values("dice_mean", ascending=False)
+    best, own = table.iloc[0], table[table["model"] == reference].iloc[0]
+    holds = best["model"] == reference and own["dice_mean"] >= plan.best_score
+    evidence = f"{reference}: {_with_interval(own)}"
+    if best["model"] != reference:
+        evidence += f"; first is {best['model']}: {_with_interval(best)}"
+    return Claim(
+        f"U-Net is first in cross-validation, with Dice {plan.best_score:g} or more",
+        "reproduced" if holds else "not reproduced",
+        evidence,
+    )
+
+
+def _outside_chance(contrasts: pd.DataFrame, reference: str) -> Claim | None:
+    own = contrasts[contrasts["test_set"] == HELD_OUT]
+    if own.empty:
+        return None
+    worse = own[(own["difference"] < 0) & (own["p_holm"] < 0.05)]
+    better = own[own["difference"] > 0]
+    if len(worse) == len(own):
+        verdict: Verdict = "reproduced"
+    else:
+        verdict = "not reproduced" if (better["p_holm"] < 0.05).any() else "not decided"
+    return Claim(
+        "Its lead over every other network is outside chance (Holm, 0.05)",
+        verdict,
+        f"{len(worse)} of {len(own)} models below {reference} with Holm p < 0.05, "
+        f"n = {int(own['n_scans'].max())} scans of {int(own['n_patients'].max())} patients",
+    )
+
+
+def _acceptable(clean: pd.DataFrame, plan: AnalysisPlan) -> Claim:
+    below = clean[clean["dice_mean"] < plan.acceptable_score]
+    lowest = clean.sort_values("dice_mean").iloc[0]
+    return Claim(
+        f"All networks do acceptably on colour pages turned grey (here: Dice {plan.acceptable_score:g})",
+        "not reproduced" if len(below) else "reproduced",
+        f"{len(clean) - len(below)} of {len(clean)} models; "
+        f"lowest is {lowest['model']}: {_with_interval(lowest)}",
+    )
+
+
+def _noise_helps(
+    rows: pd.DataFrame,
+    reference: str,
+    clean: str,
+    noisy: list[str],
+    noise: Mapping[str, float],
+    plan: AnalysisPlan,
+) -> Claim | None:
+    """Compare the same pages with and without noise, paired."""
+    present = [name for name in noisy if name in set(rows["test_set"])]
+    if not present:
+        return None
+    # The test set takes the place of the model: each page is compared with itself.
+    pages = rows[rows["test_set"].isin([clean, *present])].assign(model=rows["test_set"])
+    table = scores(pages, plan.metric, plan)
+    differences = table.values[present].sub(table.values[clean], axis=0).to_numpy()
+    gains = dict(zip(present, summarise_columns(differences, table.draws, plan.level), strict=True))
+    if any(gain.low > 0 for gain in gains.values()):
+        verdict: Verdict = "reproduced"
+    else:
+        verdict = "not reproduced" if all(gain.high < 0 for gain in gains.values()) else "not decided"
+    evidence = ", ".join(f"{noise[name]:.0%}: {_gain(gain)}" for name, gain in gains.items())
+    n = next(iter(gains.values()))
+    return Claim(
+        "Moderate pepper-and-salt noise slightly raises U-Net's Dice on colour pages",
+        verdict,
+        f"{reference}, change against clean at {evidence}; n = {n.n_scans} pages of {n.n_patients} patients",
+    )
+
+
+def _gain(gain: Summary) -> str:
+    return f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+
+
+def _with_interval(row: pd.Series[float]) -> str:
+    return (
+        f"{row['dice_mean']:.3f} [{row['dice_ci_low']:.3f}, {row['dice_ci_high']:.3f}], "
+        f"n = {int(row['n_scans'])} scans of {int(row['n_patients'])} patients"
+    )
