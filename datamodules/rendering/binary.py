@@ -7,6 +7,8 @@ strokes break by themselves, and every share of black is a number in `Difficulty
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +55,7 @@ def render(
     low, high = difficulty.grid_density
     # A light scan loses both stroke and grid: thin traces lie on sparser grids, or nobody could read them.
     grid = print_grid(rng, kind, thin, thick, (low, high * min(1.0, 0.4 + 0.2 * stroke_px)))
-    lettered = _furnish(rng, shape, geometry, layout, rows_px, difficulty)
+    lettered = _furnish(rng, shape, geometry, rows_px, difficulty)
     chance = cv2.max(cv2.max(grid, trace), lettered)
     image = _scan(rng, np.asarray(chance, dtype=np.uint8), kind, difficulty)
     return RenderedPage(image, mask, geometry, True, stroke_px, kind)
@@ -62,7 +64,7 @@ def render(
 def _lay_out(
     rng: np.random.Generator, layout: Layout, difficulty: Difficulty
 ) -> tuple[Geometry, npt.NDArray[np.float64], tuple[float, float]]:
-    """Draw scale, place, stretch and skew of a page."""
+    """Draw scale, place, stretch and skew of a page; at a large scale it shows fewer seconds."""
     px_per_mm, aspect = difficulty.nominal_px_per_mm, 1.0
     has_many_rows = layout.n_rows > 7
     if has_many_rows or rng.random() >= difficulty.nominal_share:
@@ -73,6 +75,8 @@ def _lay_out(
     top = float(rng.uniform(24.0, 60.0)) if has_many_rows else float(rng.uniform(70.0, 150.0))
     bottom = difficulty.height_px - float(rng.uniform(16.0, 50.0))
     px_per_s = px_per_mm * difficulty.mm_per_s
+    if layout.duration_s * px_per_s > difficulty.width_px:
+        layout = replace(layout, duration_s=float(int(difficulty.width_px / px_per_s)))
     room = difficulty.width_px - layout.duration_s * px_per_s
     left = float(rng.uniform(0.15, 0.85)) * room
     sheet = Sheet(
@@ -166,7 +170,6 @@ def _furnish(
     rng: np.random.Generator,
     shape: tuple[int, int],
     geometry: Geometry,
-    layout: Layout,
     rows_px: tuple[float, float],
     difficulty: Difficulty,
 ) -> Layer:
@@ -175,9 +178,9 @@ def _furnish(
     name = str(rng.choice(lettering.PLAIN_FONTS))
     small = Font(name, int(rng.integers(11, 17)))
     line_px = int(rng.integers(1, 3))
-    side = _pulse_side(rng, geometry, layout)
+    side = _pulse_side(rng, geometry)
     kind: furniture.MarkKind = ("ticks", "bars", "dots", "none")[int(rng.choice(4, p=(0.4, 0.2, 0.15, 0.25)))]
-    furniture.draw_pulses(layer, geometry, layout, side, line_px)
+    furniture.draw_pulses(layer, geometry, side, line_px)
     furniture.draw_marks(layer, geometry, kind, line_px)
     furniture.draw_lead_names(rng, layer, geometry, Font(name, int(rng.integers(12, 21))))
     n_blocks = int(rng.integers(difficulty.header_blocks[0], difficulty.header_blocks[1] + 1))
@@ -191,13 +194,10 @@ def _furnish(
     return crisp(layer, 0.1, float(rng.uniform(0.5, 0.9)))
 
 
-def _pulse_side(rng: np.random.Generator, geometry: Geometry, layout: Layout) -> furniture.PulseSide:
+def _pulse_side(rng: np.random.Generator, geometry: Geometry) -> furniture.PulseSide:
     """Choose a side for the calibration pulses among those with room for them."""
-    first_px = min(segment.x0_px for segment in geometry.segments)
-    room = {
-        "left": first_px,
-        "right": geometry.width - first_px - layout.duration_s * geometry.px_per_s,
-    }
+    first_px, last_px = furniture.trace_ends(geometry)
+    room = {"left": first_px, "right": geometry.width - last_px}
     wanted = ("left", "right", "none")[int(rng.choice(3, p=(0.55, 0.2, 0.25)))]
     enough_px = furniture.PULSE_ROOM_S * geometry.px_per_s
     sides: tuple[furniture.PulseSide, ...] = ("left", "right")

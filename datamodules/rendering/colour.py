@@ -66,7 +66,7 @@ def render(recording: Recording, layout: Layout, rng: np.random.Generator) -> Re
         np.asarray(cv2.LUT(grid, _ramp(of_paper, of_grid)), dtype=np.uint8)
         for of_paper, of_grid in zip(paper, GRID_COLOURS[colour_name], strict=True)
     ]
-    planes = _inked(planes, _furnish(rng, geometry, layout, top_px), text_colour)
+    planes = _inked(planes, _furnish(rng, geometry, top_px), text_colour)
     planes = _inked(planes, _trace(recording, geometry, stroke_px), ink_colour)
     image = _photograph(rng, np.asarray(cv2.merge(planes), dtype=np.uint8))
     mask = draw_mask(recording, geometry, stroke_px)
@@ -117,12 +117,12 @@ def _trace(recording: Recording, geometry: Geometry, stroke_px: float) -> Layer:
     return np.asarray(cv2.convertScaleAbs(canvas, alpha=255.0), dtype=np.uint8)
 
 
-def _furnish(rng: np.random.Generator, geometry: Geometry, layout: Layout, top_px: float) -> Layer:
+def _furnish(rng: np.random.Generator, geometry: Geometry, top_px: float) -> Layer:
     """Draw header, names, pulses and marks."""
     layer = np.zeros((geometry.height, geometry.width), dtype=np.uint8)
     name = str(rng.choice(lettering.OTHER_FONTS))
     small = Font(name, int(rng.integers(12, 18)))
-    furniture.draw_pulses(layer, geometry, layout, "left", int(rng.integers(1, 3)))
+    furniture.draw_pulses(layer, geometry, "left", int(rng.integers(1, 3)))
     marks: tuple[furniture.MarkKind, ...] = ("ticks", "dots", "none", "none")
     furniture.draw_marks(layer, geometry, marks[int(rng.integers(len(marks)))], 1)
     furniture.draw_lead_names(rng, layer, geometry, Font(name, int(rng.integers(15, 24))))

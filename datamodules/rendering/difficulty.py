@@ -114,4 +114,17 @@ LITERAL_50 = Difficulty(
     thin_line_px=(0.4, 0.7),
 )
 
-DIFFICULTIES = {difficulty.name: difficulty for difficulty in (NOMINAL, LITERAL_50)}
+# For training a reader of unknown pages: 80 to 130 px/s, where ten seconds do not fit and eight are shown.
+WIDE = Difficulty(
+    "wide",
+    nominal_share=0.2,
+    px_per_mm=(3.2, 5.2),
+    aspect=(0.8, 1.2),
+    stretch=(0.96, 1.04),
+    skew_deg=1.0,
+    strokes_px=(1.0, 1.5, 2.0, 2.5, 3.0, 4.0),
+    header_blocks=(0, 3),
+    between_notes=(0, 8),
+)
+
+DIFFICULTIES = {difficulty.name: difficulty for difficulty in (NOMINAL, LITERAL_50, WIDE)}

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.geometry import Geometry
-from datamodules.layout import Layout
 from datamodules.rendering import lettering
 from datamodules.rendering.lettering import Font
 
@@ -40,13 +39,22 @@ def draw_lines(
     cv2.polylines(layer, fixed, False, darkness, width_px, cv2.LINE_AA, _FRACTION_BITS)
 
 
-def draw_pulses(layer: Layer, geometry: Geometry, layout: Layout, side: PulseSide, width_px: int) -> None:
+def trace_ends(geometry: Geometry) -> tuple[float, float]:
+    """Ideal columns where the rows begin and end."""
+    first = min(segment.x0_px for segment in geometry.segments)
+    last = max(
+        segment.x0_px + (segment.stop_s - segment.start_s) * geometry.px_per_s
+        for segment in geometry.segments
+    )
+    return first, last
+
+
+def draw_pulses(layer: Layer, geometry: Geometry, side: PulseSide, width_px: int) -> None:
     """Draw a calibration pulse of 1 mV and 0.2 s beside every row.
 
     Args:
         layer: (H, W) uint8 darkness, changed in place.
         geometry: Where the rows are.
-        layout: Their duration.
         side: Where the pulses stand.
         width_px: Line width.
     """
@@ -55,13 +63,10 @@ def draw_pulses(layer: Layer, geometry: Geometry, layout: Layout, side: PulseSid
     foot, top = 0.06 * geometry.px_per_s, PULSE_S * geometry.px_per_s
     shape = np.array([[0, 0], [foot, 0], [foot, -1], [foot + top, -1], [foot + top, 0], [2 * foot + top, 0]])
     shape[:, 1] *= geometry.px_per_mv
-    firsts = {segment.row: segment for segment in reversed(geometry.segments)}
-    lines = []
-    for segment in firsts.values():
-        start = segment.x0_px - shape[-1, 0] - 2.0
-        if side == "right":
-            start = segment.x0_px + layout.duration_s * geometry.px_per_s + 2.0
-        lines.append(geometry.to_scan(shape + np.array([start, segment.y0_px])))
+    first_px, last_px = trace_ends(geometry)
+    start = last_px + 2.0 if side == "right" else first_px - shape[-1, 0] - 2.0
+    baselines = {segment.row: segment.y0_px for segment in geometry.segments}
+    lines = [geometry.to_scan(shape + np.array([start, y0_px])) for y0_px in baselines.values()]
     draw_lines(layer, lines, width_px)
 
 

@@ -283,12 +283,12 @@ def _draw_all(tasks: list[ScanTask], folder: Path, workers: int | None) -> Itera
     if workers is None:
         workers = min(os.cpu_count() or 1, -(-len(tasks) // SCANS_PER_PROCESS))
     if workers == 1:
-        yield from (_write_scan(task, folder) for task in tasks)
+        yield from (write_scan(task, folder) for task in tasks)
         return
     # Never fork: the caller may hold threads (torch, OpenCV) that a forked child would miss.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context) as pool:
-        pending = [pool.submit(_write_scan, task, folder) for task in tasks]
+        pending = [pool.submit(write_scan, task, folder) for task in tasks]
         try:
             for future in pending:
                 yield future.result()
@@ -296,8 +296,16 @@ def _draw_all(tasks: list[ScanTask], folder: Path, workers: int | None) -> Itera
             pool.shutdown(cancel_futures=True)
 
 
-def _write_scan(task: ScanTask, folder: Path) -> WrittenScan:
-    """Draw a scan and write its files."""
+def write_scan(task: ScanTask, folder: Path) -> WrittenScan:
+    """Draw a scan and write its files.
+
+    Args:
+        task: What to draw.
+        folder: The cohort under construction.
+
+    Returns:
+        Its row, and how good a threshold label would have been.
+    """
     page, drawn = draw_scan(task)
     suffix = "tif" if page.is_binary else "png"
     paths = {

@@ -4,7 +4,7 @@ import pytest
 
 from datamodules.layout import known_layouts, load_layout
 from datamodules.rendering import binary, furniture
-from datamodules.rendering.difficulty import LITERAL_50, NOMINAL
+from datamodules.rendering.difficulty import LITERAL_50, NOMINAL, WIDE
 from datamodules.rendering.pages import traces
 from tests.datamodules.rendering.recordings import beats
 
@@ -81,7 +81,7 @@ def test_only_traces_are_in_the_mask(pages):
 def test_furniture_draws_ink_outside_the_mask():
     drawn = page(1)
     layer = np.zeros((886, 1120), np.uint8)
-    furniture.draw_pulses(layer, drawn.geometry, load_layout("four_line"), "left", 1)
+    furniture.draw_pulses(layer, drawn.geometry, "left", 1)
     pulses = layer > 128
     assert pulses.any()
     assert (drawn.mask[pulses] == 0).mean() > 0.99
@@ -121,3 +121,12 @@ def test_literal_50_has_both_scales_of_the_paper():
     geometry = page(2, difficulty=LITERAL_50).geometry
     assert geometry.px_per_s == pytest.approx(100.0)
     assert geometry.px_per_mv == pytest.approx(20.0)
+
+
+def test_wide_pages_reach_130_px_per_s_and_then_show_eight_seconds():
+    drawn = [page(seed, difficulty=WIDE) for seed in range(8)]
+    shown = {one.geometry.scan_px_per_s: one.geometry.segments[-1].stop_s for one in drawn}
+    assert max(shown) > 115
+    assert shown[max(shown)] == 8.0
+    for one in drawn:
+        assert one.mask[:, -1].sum() == 0 or one.geometry.scan_px_per_s < 110
