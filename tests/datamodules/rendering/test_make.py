@@ -97,7 +97,7 @@ def test_another_seed_makes_other_pages(cohort, signals, tmp_path):
 
 def test_kinds_never_share_a_patient(signals, tmp_path):
     patients = {}
-    for kind, scans in (("binary", 30), ("pseudo", 12), ("colour", 6)):
+    for kind, scans in (("binary", 12), ("pseudo", 12), ("colour", 4)):
         make_cohort(kind, scans, 0, signals, tmp_path / kind, workers=1, layouts=["3x4"])
         patients[kind] = {row["patient_id"] for row in rows_of(tmp_path / kind)}
     assert not patients["binary"] & patients["pseudo"]
@@ -142,10 +142,10 @@ def test_progress_is_told_and_a_failure_leaves_nothing(signals, tmp_path):
 
 def test_fewer_recordings_than_scans_are_drawn_again(signals, tmp_path):
     low = SHARES["binary"][0]
-    make_cohort("binary", 20, 0, signals, tmp_path / "few", workers=1, share=(low, 0.2))
+    make_cohort("binary", 10, 0, signals, tmp_path / "few", workers=1, share=(low, 0.12))
     rows = rows_of(tmp_path / "few")
-    assert len({row["patient_id"] for row in rows}) < 20
-    assert len({row["image_sha256"] for row in rows}) == 20
+    assert len({row["patient_id"] for row in rows}) < 10
+    assert len({row["image_sha256"] for row in rows}) == 10
 
 
 def test_a_taken_folder_and_wrong_numbers_are_refused_together(signals, tmp_path):
