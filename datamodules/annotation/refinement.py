@@ -174,7 +174,7 @@ def _height_profile(
     points = np.concatenate([flat.line(piece)[::2] for piece in pieces if piece.row == row])
     x = points[:, 0] - fit.scale.c / fit.scale.a * heights[:, None]
     y = points[:, 1] + heights[:, None]
-    return np.asarray(_look(soft, x, y).mean(axis=1), dtype=np.float64)
+    return np.asarray(_look(standing_out, x, y).mean(axis=1), dtype=np.float64)
 
 
 def _look(image: Ink, x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -> Ink:
