@@ -146,7 +146,7 @@ class EpochRecorder(Checkpoint):
         is_last = epoch + 1 == trainer.max_epochs
         waited_s = time.monotonic() - self._saved_at
         if is_last or waited_s >= self._save_every_s or self._stop.requested_at is not None:
-            self._checkpoints.save(trainer.save_checkpoint)
+            self._checkpoints.save(lambda path: trainer.save_checkpoint(path, weights_only=False))
             self._saved_at = time.monotonic()
         self._on_rows(self._rows)
         if not is_last:

@@ -174,9 +174,9 @@ def _signature_of(node: ast.ClassDef, tree: ast.Module, path: Path, class_path: 
     )
     if init is None:
         if _is_dataclass(node):
-            return _dataclass_signature(node, tree)
+            return _dataclass_signature(node, tree, class_path.rpartition(".")[0], path)
         return _base_signature(node, tree, path, class_path, depth)
-    own = _arguments(init, tree)
+    own = _arguments(init, tree, class_path.rpartition(".")[0], path)
     if init.args.kwarg is None:
         return Signature(own)
     base = _base_signature(node, tree, path, class_path, depth)
@@ -188,11 +188,13 @@ def _is_dataclass(node: ast.ClassDef) -> bool:
     return any(name.rpartition(".")[2] == "dataclass" for name in names)
 
 
-def _dataclass_signature(node: ast.ClassDef, tree: ast.Module) -> Signature:
+def _dataclass_signature(node: ast.ClassDef, tree: ast.Module, module: str, path: Path) -> Signature:
     fields = [
         item for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
     ]
-    arguments = [_argument(item.target.id, item.annotation, item.value is None, tree) for item in fields]  # type: ignore[union-attr]
+    arguments = [
+        _argument(item.target.id, item.annotation, item.value is None, tree, module, path) for item in fields
+    ]  # type: ignore[union-attr]
     return Signature({argument.name: argument for argument in arguments}, open=bool(node.bases))
 
 
@@ -219,28 +221,35 @@ def _base_signature(
         return Signature(open=True)
 
 
-def _arguments(init: ast.FunctionDef, tree: ast.Module) -> dict[str, Argument]:
+def _arguments(init: ast.FunctionDef, tree: ast.Module, module: str, path: Path) -> dict[str, Argument]:
     positional = [*init.args.posonlyargs, *init.args.args]
     n_required = len(positional) - len(init.args.defaults)
     found = [
-        _argument(arg.arg, arg.annotation, index < n_required, tree) for index, arg in enumerate(positional)
+        _argument(arg.arg, arg.annotation, index < n_required, tree, module, path)
+        for index, arg in enumerate(positional)
     ][1:]
     pairs = zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True)
-    found += [_argument(arg.arg, arg.annotation, default is None, tree) for arg, default in pairs]
+    found += [
+        _argument(arg.arg, arg.annotation, default is None, tree, module, path) for arg, default in pairs
+    ]
     return {argument.name: argument for argument in found}
 
 
-def _argument(name: str, annotation: ast.expr | None, required: bool, tree: ast.Module) -> Argument:
+def _argument(
+    name: str, annotation: ast.expr | None, required: bool, tree: ast.Module, module: str, path: Path
+) -> Argument:
     text = ast.unparse(annotation) if annotation is not None else ""
     if text in {"int", "float", "bool", "str"}:
         return Argument(name, required, kind=text)
-    return Argument(name, required, choices=_literal_choices(annotation, tree))
+    return Argument(name, required, choices=_literal_choices(annotation, tree, module, path))
 
 
-def _literal_choices(annotation: ast.expr | None, tree: ast.Module) -> tuple[Any, ...]:
+def _literal_choices(
+    annotation: ast.expr | None, tree: ast.Module, module: str, path: Path
+) -> tuple[Any, ...]:
     """Give the values of `Literal[...]`, also behind a module-level alias."""
     if isinstance(annotation, ast.Name):
-        annotation = _alias(annotation.id, tree)
+        annotation = _alias(annotation.id, tree, module, path)
     if (
         not isinstance(annotation, ast.Subscript)
         or ast.unparse(annotation.value).rpartition(".")[2] != "Literal"
@@ -250,8 +259,16 @@ def _literal_choices(annotation: ast.expr | None, tree: ast.Module) -> tuple[Any
     return tuple(item.value for item in items if isinstance(item, ast.Constant))
 
 
-def _alias(name: str, tree: ast.Module) -> ast.expr | None:
+def _alias(name: str, tree: ast.Module, module: str, path: Path, depth: int = 0) -> ast.expr | None:
+    """Find what a module-level name stands for, also where it is imported from another module."""
     for node in tree.body:
         if isinstance(node, ast.Assign | ast.AnnAssign) and _defines(node, name):
             return node.value
-    return None
+    origin, _, original = _imports(tree, module, path).get(name, "").rpartition(".")
+    if not origin or depth > MAX_BASES:
+        return None
+    try:
+        file = _module_file(origin)
+        return None if file is None else _alias(original, _tree(file), origin, file, depth + 1)
+    except (UnknownClassError, OSError, SyntaxError):
+        return None

@@ -141,7 +141,7 @@ class Sweep(_Frozen):
     schema_version: int = Field(default=SCHEMA_VERSION, ge=1)
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,60}$")
     signals: str = "simulated"
-    cohorts: dict[str, Cohort] = Field(min_length=1)
+    cohorts: dict[str, Cohort] = {}  # a datamodule of one's own may have other data
     models: tuple[ModelEntry, ...] = Field(min_length=1)
     folds: Folds = Folds()
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(default=(0,), min_length=1)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytorch_lightning as pl
 import torch
 
 from datamodules.page import write_mask_png
@@ -56,13 +55,10 @@ def score_pages(
 
 
 def accelerator_device(trainer_arguments: dict[str, Any]) -> torch.device:
-    """Give the device that a Trainer with these arguments computes on (its first, if it has several)."""
-    trainer = pl.Trainer(
-        **{"accelerator": trainer_arguments.get("accelerator", "auto"), "devices": 1},
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    device = trainer.strategy.root_device
-    return device if isinstance(device, torch.device) else torch.device("cpu")
+    """Give the device a Trainer with these arguments computes on; its first, if it has several."""
+    wanted = trainer_arguments.get("accelerator", "auto")
+    if wanted in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda", 0)
+    if wanted in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
+        return torch.device("mps", 0)
+    return torch.device("cpu")

@@ -18,7 +18,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 import time
 import traceback
 import warnings
@@ -135,6 +134,8 @@ def _speak_to(path: Path) -> None:
     root.handlers = [handler] if _is_cell_process() else [*root.handlers, handler]
     root.setLevel(logging.INFO)
     logging.captureWarnings(_is_cell_process())
+    # Its notices are about hardware it did not find and products it recommends.
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 
 
 def _is_cell_process() -> bool:
@@ -185,7 +186,7 @@ class _Cell:
     def _build_model(self) -> Any:
         # Seed first, build second: the first weights belong to the seed in the spec.
         seed_all(self.spec.seeds.weights)
-        return _class_of(self.spec.model.class_path)(**self.spec.model.init_args)
+        return class_of(self.spec.model.class_path)(**self.spec.model.init_args)
 
     # Training
 
@@ -308,7 +309,7 @@ class _Cell:
 
     def _datamodule(self, component: Component) -> Any:
         """Build a datamodule: the cell gives cohort path, fold and seeds, where its constructor takes them."""
-        kind = _class_of(component.class_path)
+        kind = class_of(component.class_path)
         accepted = inspect.signature(kind).parameters
         open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
         given = {
@@ -317,7 +318,9 @@ class _Cell:
             "fold_seed": self.spec.folds.seed,
             "patch_seed": self.spec.seeds.patches,
         }
-        arguments = {name: value for name, value in given.items() if name in accepted or open_ended}
+        arguments: dict[str, Any] = {
+            name: value for name, value in given.items() if name in accepted or open_ended
+        }
         arguments |= component.init_args
         cohort = arguments.get("cohort")
         if cohort is not None:
@@ -470,10 +473,9 @@ def _commit() -> str | None:
         return None
 
 
-def _class_of(class_path: str) -> Any:
+def class_of(class_path: str) -> Any:
+    """Import a class by its path."""
     module, _, name = class_path.rpartition(".")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # a user's own package beside the sweep
     return getattr(importlib.import_module(module), name)
 
 
@@ -486,6 +488,7 @@ def _quieten_lightning() -> None:
         ".*GPU available but not used.*",
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*is smaller than the logging interval.*",
+        ".*treespec, LeafSpec.*",
     ):
         warnings.filterwarnings("ignore", message=message)
 

@@ -1,0 +1,75 @@
+"""`inkbeat models`: every architecture with its size and cost."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import pkgutil
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def models(as_json: bool) -> None:
+    """List every architecture with its parameters and multiply-adds per 128x128 patch."""
+    from lightning_app.sweep_commands import table
+
+    rows = [describe(kind, arguments) for kind, arguments in architectures()]
+    if as_json:
+        click.echo(json.dumps({"models": rows}, indent=1))
+        return
+    for row in rows:
+        row["parameters"] = f"{row['parameters'] / 1e6:.2f} M"
+        row["macs_per_patch"] = f"{row['macs_per_patch'] / 1e9:.2f} G"
+        row["init_args"] = json.dumps(row["init_args"])
+    click.echo(table(rows))
+
+
+def architectures() -> list[tuple[type[Any], dict[str, Any]]]:
+    """Find every concrete SegmentationModule below `models`, with each of its backbones."""
+    import models as package
+    from models.segmentation import SegmentationModule
+
+    found = []
+    for info in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"models.{info.name}")
+        for _, kind in inspect.getmembers(module, inspect.isclass):
+            is_own = kind.__module__ == module.__name__ and issubclass(kind, SegmentationModule)
+            if is_own and kind.build_net is not SegmentationModule.build_net:
+                found += [(kind, arguments) for arguments in _variants(kind)]
+    return found
+
+
+def _variants(kind: type[Any]) -> list[dict[str, Any]]:
+    """Give the argument sets worth a row: the default, or one per backbone, or the small width too."""
+    from lightning_app.class_paths import signature
+
+    known = signature(f"{kind.__module__}.{kind.__name__}").arguments
+    backbone = known.get("backbone")
+    if backbone is not None and backbone.choices:
+        return [{"backbone": choice} for choice in backbone.choices]
+    return [{}, {"width": 16}] if "width" in known else [{}]
+
+
+def describe(kind: type[Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """Count one architecture.
+
+    Args:
+        kind: The class.
+        arguments: What it is built with.
+    """
+    import torch
+
+    from models.complexity import macs_per_patch, parameters
+
+    with torch.device("meta"):
+        module = kind(**arguments)
+    return {
+        "class_path": f"{kind.__module__}.{kind.__name__}",
+        "init_args": arguments,
+        "parameters": parameters(module),
+        "macs_per_patch": macs_per_patch(module),
+    }

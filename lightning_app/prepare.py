@@ -1,0 +1,170 @@
+"""What must be there before the first cell: cohorts, folds, and an idea of what each model costs.
+
+This runs in a process of its own, because rendering and counting multiply-adds import torch, and the process
+that drives a sweep stays light.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from datamodules.errors import InkbeatError, IntegrityError, Problem
+from lightning_app.specs import CohortRecipe, Component, Folds
+
+log = logging.getLogger(__name__)
+
+Say = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a sweep needs.
+
+    Attributes:
+        recipes: Content id, folder and recipe of every cohort made on the spot.
+        signals: `simulated` or a folder of WFDB records.
+        fold_cohort: Folder of the cohort that is cross-validated; None if the sweep does not say.
+        folds: How it is divided.
+        folds_file: Where the division is written down.
+        models: The distinct models of the cells to come.
+        workers: Processes for rendering.
+    """
+
+    recipes: tuple[tuple[str, Path, CohortRecipe], ...]
+    signals: str
+    fold_cohort: Path | None
+    folds: Folds
+    folds_file: Path
+    models: tuple[Component, ...]
+    workers: int
+
+
+def prepare(preparation: Preparation, say: Say) -> dict[str, float]:
+    """Make what is missing and check what is there.
+
+    Args:
+        preparation: What is needed.
+        say: Called with (what, done, total) while scans are drawn.
+
+    Returns:
+        Relative cost of every model by its class path and arguments, see `model_id`.
+
+    Raises:
+        InkbeatError: If signals cannot be used, or a cohort on disk is not what its recipe makes.
+    """
+    for content_id, folder, recipe in preparation.recipes:
+        _provide(content_id, folder, recipe, preparation, say)
+    if preparation.fold_cohort is not None:
+        _write_down_folds(preparation.fold_cohort, preparation.folds, preparation.folds_file)
+    return {model_id(model): _cost(model) for model in preparation.models}
+
+
+def _provide(content_id: str, folder: Path, recipe: CohortRecipe, preparation: Preparation, say: Say) -> None:
+    """Make a cohort unless it is there; one process at a time, two sweeps may want the same one."""
+    from datamodules.rendering.make import make_cohort
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.exists():
+
+            def on_progress(done: int, total: int) -> None:
+                say(f"drawing {recipe.kind} scans", done, total)
+
+            make_cohort(
+                recipe.kind,
+                recipe.scans,
+                recipe.seed,
+                preparation.signals,
+                folder,
+                workers=preparation.workers,
+                on_progress=on_progress,
+            )
+        check_made(folder, content_id)
+
+
+def check_made(folder: Path, content_id: str) -> None:
+    """Make sure that a cohort on disk is what its recipe makes: same recipe, no file edited since.
+
+    Raises:
+        IntegrityError: `COHORT_EDITED`.
+    """
+    from datamodules.cohort import Cohort
+
+    cohort = Cohort.open(folder)
+    remedy = f"remove {folder} and run again"
+    got = str(cohort.provenance.get("recipe_sha256"))
+    if got != content_id:
+        raise IntegrityError(
+            Problem("COHORT_EDITED", folder.name, f"recipe {got[:12]}", content_id[:12], remedy)
+        )
+    recorded = folder.with_suffix(".sha256")
+    if not recorded.is_file():
+        recorded.write_text(cohort.content_sha256, encoding="ascii")
+    elif recorded.read_text(encoding="ascii") != cohort.content_sha256:
+        got = "content that differs from what was drawn"
+        raise IntegrityError(Problem("COHORT_EDITED", folder.name, got, "the scans as drawn", remedy))
+
+
+def _write_down_folds(cohort_folder: Path, folds: Folds, path: Path) -> None:
+    from datamodules.cohort import Cohort
+    from datamodules.folds import make_folds, write_folds
+
+    scans = Cohort.open(cohort_folder).scans
+    numbers = make_folds(
+        [scan.patient_id for scan in scans], [scan.layout for scan in scans], folds.count, folds.seed
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_folds(path, [scan.scan_id for scan in scans], numbers)
+
+
+def model_id(model: Component) -> str:
+    """Name a model by what it is built from."""
+    from lightning_app.specs import canonical_json
+
+    return canonical_json({"class_path": model.class_path, "init_args": model.init_args})
+
+
+def _cost(model: Component) -> float:
+    """Estimate a model's cost by its multiply-adds; one that cannot be built fails later, in its cell."""
+    import torch
+
+    from lightning_app.train import class_of
+    from models.complexity import macs_per_patch
+
+    try:
+        with torch.device("meta"):
+            return float(macs_per_patch(class_of(model.class_path)(**model.init_args)))
+    except Exception as error:  # noqa: BLE001 - only the order of the cells hangs on it
+        log.info("no cost estimate for %s: %s", model.class_path, error)
+        return 0.0
+
+
+def prepare_and_send(preparation: Preparation, connection: Any) -> None:
+    """Run `prepare` in a child process and send what it says, returns or raises."""
+    try:
+        costs = prepare(preparation, lambda *said: connection.send(("said", said)))
+        connection.send(("done", costs))
+    except InkbeatError as error:
+        connection.send(("refused", error))
+
+
+def distinct(models: Sequence[Component]) -> tuple[Component, ...]:
+    """Leave out repetitions."""
+    return tuple({model_id(model): model for model in models}.values())
+
+
+def default_workers(gpus: Sequence[str], cores: int, memory_bytes: int) -> int:
+    """Choose how many cells run at a time: one a GPU, else one a core as far as 2 GB each are there."""
+    return len(gpus) or max(1, min(cores, memory_bytes // (2 * 1024**3)))
+
+
+def cores() -> int:
+    """Count the processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

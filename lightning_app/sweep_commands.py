@@ -1,0 +1,148 @@
+"""`inkbeat plan | run | status | verify`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from datamodules.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from lightning_app.planning import Plan
+
+sweep_argument = click.argument("sweep", type=click.Path(path_type=Path))
+runs_argument = click.argument("runs", type=click.Path(path_type=Path), default=Path("runs"))
+out_option = click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs"),
+    show_default=True,
+    help="Folder of all runs; the sweep gets a folder of its name in it.",
+)
+set_option = click.option(
+    "--set",
+    "overrides",
+    metavar="A.B=VALUE",
+    multiple=True,
+    help="Change a value of the sweep file, e.g. --set training.epochs=3 --set models.0.init_args.width=16.",
+)
+
+
+def _plan(sweep: Path, out: Path, overrides: tuple[str, ...]) -> Plan:
+    from lightning_app.planning import make_plan
+    from lightning_app.specs import load_sweep
+
+    return make_plan(load_sweep(sweep, overrides), out)
+
+
+@click.command()
+@sweep_argument
+@out_option
+@set_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def plan(sweep: Path, out: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Show the cells of a sweep file, their keys and how far each is."""
+    from lightning_app.planning import as_row, count_states
+
+    planned = _plan(sweep, out, overrides)
+    states = planned.states()
+    rows = [{**as_row(cell), "state": states[cell.key]} for cell in planned.cells]
+    if as_json:
+        click.echo(json.dumps({"cells": rows}, indent=1, ensure_ascii=False))
+        return
+    click.echo(table(rows))
+    click.echo(f"{len(rows)} cells: {count_states(states)}")
+
+
+@click.command()
+@sweep_argument
+@out_option
+@set_option
+@click.option("--engine", type=click.Choice(["local", "ray", "slurm"]), default="local", show_default=True)
+@click.option(
+    "--workers", type=click.IntRange(1), help="Cells at a time; by default one a GPU or one a core."
+)
+def run(sweep: Path, out: Path, overrides: tuple[str, ...], engine: Any, workers: int | None) -> None:
+    """Run a sweep file and report on it; the same command goes on where it was stopped."""
+    planned = _plan(sweep, out, overrides)
+    from lightning_app.runner import run_sweep
+
+    code = run_sweep(planned, engine=engine, workers=workers)
+    from lightning_app.reporting import report_on
+
+    report_on(planned.store.root)
+    raise SystemExit(code)
+
+
+@click.command()
+@runs_argument
+@click.option("--watch", "is_watching", is_flag=True, help="Follow it until nothing runs any more.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(runs: Path, is_watching: bool, as_json: bool) -> None:
+    """Show how far the sweep in RUNS/<sweep>, or every sweep below RUNS, is."""
+    from lightning_app.progress import Board, watch
+
+    boards = [Board(store, store.plan()["cells"], {}) for store in _stores(runs)]
+    for board in boards:
+        board.refresh()
+    if as_json:
+        rows = {
+            board.store.root.name: [{**cell, "state": board.states[cell["key"]]} for cell in board.cells]
+            for board in boards
+        }
+        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+    elif is_watching:
+        for board in boards:
+            watch(board)
+    else:
+        for board in boards:
+            _print_board(board)
+
+
+def _stores(runs: Path) -> list[Any]:
+    from lightning_app.cells import Store
+
+    if (runs / "sweep.json").is_file():
+        return [Store(runs)]
+    stores = [Store(path.parent) for path in sorted(runs.glob("*/sweep.json"))]
+    if not stores:
+        Store(runs).plan()  # says what is missing
+    return stores
+
+
+def _print_board(board: Any) -> None:
+    from rich.console import Console
+
+    from lightning_app.progress import board_table
+
+    click.echo(board.store.root.name)
+    Console(highlight=False).print(board_table(board))
+    for key in board.keys("failed"):
+        error = board.result(key).get("error", {})
+        click.echo(f"failed {board.name(key)}: {str(error.get('message', '')).splitlines()[:1]}")
+
+
+@click.command()
+@runs_argument
+def verify(runs: Path) -> None:
+    """Check that no result below RUNS was changed after it was written."""
+    from lightning_app.cells import verify as verify_results
+
+    problems = verify_results(runs)
+    if problems:
+        raise IntegrityError(problems)
+    click.echo("every result is as its cell wrote it")
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Lay rows out in aligned columns; quick for ten thousand of them."""
+    if not rows:
+        return ""
+    names = list(rows[0])
+    texts = [names, *([str(row[name]) for name in names] for row in rows)]
+    widths = [max(len(text[column]) for text in texts) for column in range(len(names))]
+    pattern = "  ".join(f"{{:{width}}}" for width in widths)
+    return "\n".join(pattern.format(*text).rstrip() for text in texts)

@@ -1,0 +1,141 @@
+"""A cell that was killed leaves what an undisturbed one leaves, byte for byte."""
+
+import os
+import random
+import shutil
+import signal
+import time
+
+import pytest
+
+from lightning_app.cells import Store, read_json, verify
+from tests.lightning_app import cell_runs
+from tests.lightning_app.specs_of_tiny import TINY, tiny_with
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    (job,) = cell_runs.planned_jobs(TINY, tmp_path_factory.mktemp("undisturbed"))
+    assert cell_runs.run(job) == 0
+    started = time.monotonic()
+    (again,) = cell_runs.planned_jobs(TINY, tmp_path_factory.mktemp("again"))
+    assert cell_runs.run(again) == 0
+    assert cell_runs.outcome(again) == cell_runs.outcome(job), "the same cell twice differs"
+    return cell_runs.outcome(job), time.monotonic() - started
+
+
+def test_another_seed_gives_other_weights(undisturbed, tmp_path):
+    (job,) = cell_runs.planned_jobs(tiny_with(seeds=[1]), tmp_path)
+    assert cell_runs.run(job) == 0
+    assert cell_runs.outcome(job)["model.safetensors"] != undisturbed[0]["model.safetensors"]
+
+
+def test_random_kills_change_nothing(undisturbed, tmp_path):
+    expected, seconds = undisturbed
+    (job,) = cell_runs.planned_jobs(TINY, tmp_path)
+    assert cell_runs.run_with_kills(job, 8, seconds, random.Random(0)) > 0
+    assert cell_runs.outcome(job) == expected
+    assert not verify(job.sweep_dir)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_two_hundred_random_kills_change_nothing(undisturbed, tmp_path):
+    expected, seconds = undisturbed
+    rng = random.Random(1)
+    hit, equal, runs = 0, 0, 0
+    while hit < 200:
+        (job,) = cell_runs.planned_jobs(TINY, tmp_path / str(runs))
+        hit += cell_runs.run_with_kills(job, 20, seconds, rng)
+        equal += cell_runs.outcome(job) == expected
+        runs += 1
+        shutil.rmtree(tmp_path / str(runs - 1))
+    print(f"{hit} kills in {runs} cells, {equal} equal")
+    assert equal == runs
+
+
+def started_training(folder):
+    return lambda: (folder / "metrics.csv").is_file()
+
+
+def test_a_request_to_stop_keeps_the_work_and_says_so(undisturbed, tmp_path):
+    slow = tiny_with(**{"models.0.init_args": {"channels": 2, "sleep_s": 0.2}})
+    (job,) = cell_runs.planned_jobs(slow, tmp_path)
+    folder = Store(job.sweep_dir).folder(job.key)
+    process = cell_runs.start(job)
+    cell_runs.wait_for(started_training(folder))
+    process.terminate()
+    process.join(30)
+    assert process.exitcode == 75
+    assert Store(job.sweep_dir).state(job.key) == "interrupted"
+    assert cell_runs.run(job) == 0
+    # The sleeping model is another cell, but its weights are drawn and trained alike.
+    tensors = "metrics.csv"
+    assert cell_runs.outcome(job)[tensors] == undisturbed[0][tensors]
+
+
+def test_a_second_request_ends_it_at_once(tmp_path):
+    slow = tiny_with(**{"models.0.init_args": {"channels": 2, "sleep_s": 5.0}})
+    (job,) = cell_runs.planned_jobs(slow, tmp_path)
+    folder = Store(job.sweep_dir).folder(job.key)
+    process = cell_runs.start(job)
+    cell_runs.wait_for(lambda: (folder / "progress.json").is_file())
+    time.sleep(0.5)
+    process.terminate()
+    time.sleep(0.2)
+    process.terminate()
+    process.join(4)
+    assert process.exitcode == 75
+
+
+def test_a_damaged_checkpoint_is_passed_over(undisturbed, tmp_path):
+    slow = tiny_with(**{"models.0.init_args": {"channels": 2, "sleep_s": 0.1}})
+    (job,) = cell_runs.planned_jobs(slow, tmp_path)
+    folder = Store(job.sweep_dir).folder(job.key)
+    process = cell_runs.start(job)
+    cell_runs.wait_for(lambda: (folder / "previous.ckpt").is_file())
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    (folder / "last.ckpt").write_bytes((folder / "last.ckpt").read_bytes()[:-100])
+    assert cell_runs.run(job) == 0
+    assert "last.ckpt is damaged" in (folder / "log.txt").read_text()
+    assert cell_runs.outcome(job)["metrics.csv"] == undisturbed[0]["metrics.csv"]
+
+
+def test_two_processes_never_work_on_one_cell(tmp_path):
+    slow = tiny_with(**{"models.0.init_args": {"channels": 2, "sleep_s": 0.5}})
+    (job,) = cell_runs.planned_jobs(slow, tmp_path)
+    first = cell_runs.start(job)
+    cell_runs.wait_for(lambda: Store(job.sweep_dir).state(job.key) == "running")
+    assert cell_runs.run(job) == 5
+    first.kill()
+    first.join()
+
+
+def test_a_failing_cell_leaves_its_traceback(tmp_path):
+    failing = tiny_with(**{"models.0.init_args": {"channels": 2, "fail_at": 1}})
+    (job,) = cell_runs.planned_jobs(failing, tmp_path)
+    assert cell_runs.run(job) == 1
+    store = Store(job.sweep_dir)
+    assert store.state(job.key) == "failed"
+    error = read_json(store.folder(job.key) / "result.json")["error"]
+    assert (error["type"], error["message"]) == ("ValueError", "told to fail here")
+    assert "tiny.py" in error["traceback"]
+
+
+def test_a_cell_takes_the_weights_of_one_that_differs_in_its_tests_only(undisturbed, tmp_path):
+    (donor,) = cell_runs.planned_jobs(TINY, tmp_path)
+    assert cell_runs.run(donor) == 0
+    added = tiny_with()
+    added["test_on"].append({**added["test_on"][0], "name": "noisier"})
+    (job,) = cell_runs.planned_jobs(added, tmp_path)
+    assert job.key != donor.key
+    from dataclasses import replace
+
+    assert cell_runs.run(replace(job, donor=donor.key)) == 0
+    store = Store(job.sweep_dir)
+    assert "weights taken" in (store.folder(job.key) / "log.txt").read_text()
+    ours, theirs = cell_runs.outcome(job), cell_runs.outcome(donor)
+    assert ours["model.safetensors"] == theirs["model.safetensors"]
+    assert set(store.result(job.key)["dice"]) == {"cv", "noisy", "noisier"}
+    assert not verify(job.sweep_dir)
