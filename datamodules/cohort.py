@@ -337,17 +337,7 @@ class Cohort:
 
     @cached_property
     def _sha256(self) -> dict[str, str]:
-        """Path to hash, as the manifest says; empty without one."""
-        path = self.root / "manifest.csv"
-        if not path.is_file():
-            return {}
-        rows = list(csv.reader(io.StringIO(read_text(path, TABLE_MAX_BYTES), newline="")))
-        if not rows or rows[0] != ["path", "sha256"] or any(len(row) != 2 for row in rows):
-            wanted = "two columns, path and sha256"
-            raise DataError(
-                Problem("MANIFEST_INVALID", path.name, "another table", wanted, "inkbeat cohort check")
-            )
-        return {path: sha256 for path, sha256 in rows[1:]}
+        return read_manifest(self.root)
 
     def _compare_listed(self, scan: Scan, path: str, content: bytes) -> None:
         if path in self._sha256:
@@ -409,8 +399,29 @@ def read_description(root: Path) -> dict[str, Any]:
     return fields
 
 
-def read_scans(root: Path, defaults: dict[str, float], *, needs_hashes: bool = True) -> tuple[Scan, ...]:
-    """Read and check `scans.csv`: UTF-8 or UTF-16, with or without byte order mark, `,` or `;` or tab.
+def read_scans(root: Path, defaults: dict[str, float]) -> tuple[Scan, ...]:
+    """Read and check `scans.csv`.
+
+    Args:
+        root: Folder of the cohort.
+        defaults: Scales for rows without their own.
+
+    Returns:
+        The rows.
+
+    Raises:
+        DataError: With every problem of the table; `PATH_ESCAPE` is among them.
+    """
+    scans, problems = parse_scans(root, defaults)
+    if problems:
+        raise DataError(problems)
+    return scans
+
+
+def parse_scans(
+    root: Path, defaults: dict[str, float], *, needs_hashes: bool = True
+) -> tuple[tuple[Scan, ...], list[Problem]]:
+    """Read `scans.csv`: UTF-8 or UTF-16, with or without byte order mark, `,` or `;` or tab.
 
     Args:
         root: Folder of the cohort.
@@ -418,10 +429,10 @@ def read_scans(root: Path, defaults: dict[str, float], *, needs_hashes: bool = T
         needs_hashes: Whether the column `image_sha256` must be there.
 
     Returns:
-        The rows.
+        The sound rows, and the problems of the others.
 
     Raises:
-        DataError: With every problem of the table; `PATH_ESCAPE` is among them.
+        DataError: If the table as a whole cannot be read, or a column is missing or unknown.
     """
     header, rows = _table(root / "scans.csv")
     problems = _header_problems(header, needs_hashes)
@@ -442,9 +453,7 @@ def read_scans(root: Path, defaults: dict[str, float], *, needs_hashes: bool = T
     problems += _duplicate_problems(scans)
     if not rows:
         problems.append(Problem("COHORT_EMPTY", "scans.csv", "no rows", "at least one scan"))
-    if problems:
-        raise DataError(problems)
-    return tuple(scans)
+    return tuple(scans), problems
 
 
 def write_cohort(
@@ -503,8 +512,40 @@ def write_manifest(root: Path, scans: Sequence[Scan]) -> None:
         IntegrityError: `PATH_ESCAPE`.
     """
     cohort = Cohort(root, "", "", {}, {}, tuple(scans))
-    paths = sorted({path for scan in scans for path in cohort.files_of(scan)})
-    write_atomic(root / "manifest.csv", _csv(["path", "sha256"], [[p, _file_sha256(root, p)] for p in paths]))
+    paths = {path for scan in scans for path in cohort.files_of(scan)}
+    write_manifest_rows(root, {path: _file_sha256(root, path) for path in paths})
+
+
+def read_manifest(root: Path) -> dict[str, str]:
+    """Read `manifest.csv`.
+
+    Args:
+        root: Folder of the cohort.
+
+    Returns:
+        Path to SHA-256; empty when there is no manifest.
+
+    Raises:
+        DataError: `MANIFEST_INVALID`.
+    """
+    path = root / "manifest.csv"
+    if not path.is_file():
+        return {}
+    rows = list(csv.reader(io.StringIO(read_text(path, TABLE_MAX_BYTES), newline="")))
+    if not rows or rows[0] != ["path", "sha256"] or any(len(row) != 2 for row in rows):
+        wanted, remedy = "two columns, path and sha256", "inkbeat cohort check --fix-hashes"
+        raise DataError(Problem("MANIFEST_INVALID", path.name, "another table", wanted, remedy))
+    return {path: sha256 for path, sha256 in rows[1:]}
+
+
+def write_manifest_rows(root: Path, sha256_of: dict[str, str]) -> None:
+    """Write `manifest.csv` with the rows given.
+
+    Args:
+        root: Folder of the cohort.
+        sha256_of: Path to SHA-256.
+    """
+    write_atomic(root / "manifest.csv", _csv(["path", "sha256"], sorted(sha256_of.items())))
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
@@ -525,7 +566,7 @@ def _collect(problems: list[Problem], read: Callable[[], Any], otherwise: Any) -
 
 def _compare(got: str, wanted: str, where: str, path: str) -> None:
     if got != wanted.lower():
-        remedy = "restore the file, or run `inkbeat cohort check --fix-hashes` if the change is meant"
+        remedy = "restore the file; if the change is meant, delete its hash and run cohort check --fix-hashes"
         raise IntegrityError(Problem("SHA256_MISMATCH", where, f"{path} with {got}", wanted, remedy))
 
 

@@ -125,7 +125,7 @@ def read_mask(source: Path | str | bytes, *, where: str = "") -> npt.NDArray[np.
     content = source if isinstance(source, bytes) else read_image_bytes(Path(source), where=where)
     image = _decoded(content, None, where)
     if image.mode == "1":
-        return np.asarray(image).astype(np.uint8)
+        return _bits(image).astype(np.uint8)
     values = np.unique(np.asarray(image)) if image.mode == "L" else np.array([])
     if values.size == 0 or not (set(values.tolist()) <= {0, 255} or set(values.tolist()) <= {0, 1}):
         _refuse("MASK_VALUES", where, f"mode {image.mode}, {values.size} values", "1 bit, white = waveform")
@@ -347,7 +347,7 @@ def _decoder_messages() -> Iterator[list[str]]:
 def _ink_and_rgb(image: Image.Image, where: str) -> tuple[Ink, npt.NDArray[np.uint8] | None]:
     """Bring any pixel format to ink, and to RGB if it has colour."""
     if image.mode == "1":
-        return np.where(np.asarray(image), np.uint8(0), np.uint8(255)), None
+        return ~_bits(image) * np.uint8(255), None
     if image.mode == "L":
         return 255 - np.asarray(image), None
     if image.mode in ("I;16", "I;16L", "I;16B"):
@@ -364,6 +364,11 @@ def _ink_and_rgb(image: Image.Image, where: str) -> tuple[Ink, npt.NDArray[np.ui
     rgb = np.asarray(image)
     is_grey = bool((rgb[..., 0] == rgb[..., 1]).all() and (rgb[..., 1] == rgb[..., 2]).all())
     return 255 - np.asarray(image.convert("L")), None if is_grey else rgb
+
+
+def _bits(image: Image.Image) -> npt.NDArray[np.bool_]:
+    """Pixels of a 1-bit image; Pillow hands out booleans whose bytes are 255, which numpy does not expect."""
+    return np.asarray(np.asarray(image).view(np.uint8) != 0)
 
 
 def _on_paper(image: Image.Image) -> Image.Image:
