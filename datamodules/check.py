@@ -183,7 +183,8 @@ def check_scan(cohort: Cohort, scan: Scan, layouts: dict[str, Layout]) -> ScanFa
         facts = dataclasses.replace(facts, signal_sha256=_check_signal(recording, layout, problems))
     elif not scan.signal:
         notes.append(Problem("SIGNAL_ABSENT", scan.scan_id, "no digital truth"))
-    return dataclasses.replace(facts, problems=tuple(problems), notes=tuple(notes))
+    named = tuple(_under_id(problem, scan.scan_id) for problem in problems)
+    return dataclasses.replace(facts, problems=named, notes=tuple(notes))
 
 
 def page_problems(facts: Sequence[ScanFacts]) -> list[Problem]:
@@ -421,6 +422,13 @@ def _page_facts(facts: ScanFacts, page: Page, problems: list[Problem], notes: li
     shape = np.array(page.ink.shape, dtype=np.int64).tobytes()
     sha256 = hashlib.sha256(shape + page.ink.tobytes()).hexdigest()
     return dataclasses.replace(facts, page_sha256=sha256, page_bits=page_bits(page.ink))
+
+
+def _under_id(problem: Problem, scan_id: str) -> Problem:
+    """Name the scan instead of the file, so that rejects can be joined with the table."""
+    if problem.where == scan_id:
+        return problem
+    return dataclasses.replace(problem, where=scan_id, got=f"{problem.where}: {problem.got}")
 
 
 def _check_mask(
