@@ -163,6 +163,14 @@ def test_every_scan_gives_its_quota_each_epoch(folder):
     assert torch.bincount(pages).tolist() == [PER_SCAN] * N_SCANS
 
 
+def test_every_patch_holds_waveform_when_the_reach_is_half_a_patch(folder):
+    module = scans_of(folder, reach_px=PATCH_PX // 2 - 1)
+    module.setup("fit")
+    for batch in module.train_dataloader():
+        got = module.on_after_batch_transfer(module.on_before_batch_transfer(batch, 0), 0)
+        assert (got["mask"].amax(dim=(1, 2, 3)) == 1).all()
+
+
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_processes_share_the_batches_of_one_device(folder, world_size):
     module = scans_of(folder)
@@ -343,9 +351,11 @@ def test_pseudo_scans_all_train(folder):
 
 def test_all_wrong_arguments_are_told_at_once(tmp_path):
     with pytest.raises(ConfigError) as error:
-        BinaryScans(str(tmp_path), folds=1, fold=7, patch_seed=-1, batch_size=0, patches_per_scan=0)
+        BinaryScans(
+            str(tmp_path), folds=1, fold=7, patch_seed=-1, batch_size=0, patches_per_scan=0, reach_px=-1
+        )
     assert [problem.where for problem in error.value.problems] == [
-        *("cohort", "folds", "fold", "patch_seed", "batch_size", "patches_per_scan")
+        *("cohort", "folds", "fold", "patch_seed", "batch_size", "patches_per_scan", "reach_px")
     ]
     with pytest.raises(ConfigError, match="amount"):
         ColourScans(str(tmp_path), amount=1.5)
