@@ -142,7 +142,7 @@ def _records(rows: pd.DataFrame, test_set: str, plan: AnalysisPlan) -> list[dict
     metrics = metric_columns(rows)
     by_scan = rows.groupby(BY_SCAN)[metrics].mean().groupby(level="model")
     means, counts = by_scan.mean().to_dict("index"), by_scan.count().to_dict("index")
-    own_rows: dict[Any, pd.DataFrame] = dict(list(rows.groupby("model")))
+    pooled, spreads = pooled_dice(rows), _spreads(rows)
     records = []
     for (model, column), summary in zip(dice.values.items(), summaries, strict=True):
         record = {
@@ -156,8 +156,9 @@ def _records(rows: pd.DataFrame, test_set: str, plan: AnalysisPlan) -> list[dict
             "dice_ci_low": summary.low,
             "dice_ci_high": summary.high,
             "dice_median": float(column.median()),
-            "dice_pooled": pooled_dice(own_rows[model]),
-            **_fold_and_seed_sd(own_rows[model]),
+            "dice_pooled": pooled[model],
+            "dice_sd_folds": spreads[model].sd_folds,
+            "dice_sd_seeds": spreads[model].sd_seeds,
         }
         for metric in metrics:
             record[f"{metric}_mean"] = means[model][metric]
@@ -166,27 +167,24 @@ def _records(rows: pd.DataFrame, test_set: str, plan: AnalysisPlan) -> list[dict
     return records
 
 
-def pooled_dice(rows: pd.DataFrame) -> float:
-    """Return Dice of all pixels thrown together (never the headline, R29); NaN without counts."""
+def pooled_dice(rows: pd.DataFrame) -> dict[Any, float]:
+    """Return, per model, Dice of all pixels thrown together (never the headline, R29); NaN without counts."""
     if not set(COUNTS) <= set(rows.columns):
-        return math.nan
-    tp, fp, fn = (float(rows[name].sum()) for name in COUNTS)
-    return 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else math.nan
+        return dict.fromkeys(rows["model"], math.nan)
+    sums = rows.groupby("model")[list(COUNTS)].sum()
+    return _with_dice(sums)["dice"].to_dict()
 
 
-def fold_scores(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return the mean score of each run, (n_folds, n_seeds), of one model's rows of one test set."""
-    return rows.groupby(["fold", "seed"])[metric].mean().unstack("seed")
-
-
-def _fold_and_seed_sd(rows: pd.DataFrame) -> dict[str, float]:
-    runs = fold_scores(rows, "dice").dropna(
-        axis=1
-    )  # a seed that has not seen every fold yet says nothing here
-    if runs.empty:
-        return {"dice_sd_folds": math.nan, "dice_sd_seeds": math.nan}
-    spread = statistics.spread(runs.to_numpy())
-    return {"dice_sd_folds": spread.sd_folds, "dice_sd_seeds": spread.sd_seeds}
+def _spreads(rows: pd.DataFrame) -> dict[Any, statistics.Spread]:
+    """Per model, SD between folds and between seeds of the mean Dice of its runs."""
+    runs = rows.groupby(["model", "fold", "seed"])["dice"].mean().unstack("seed")
+    spreads = {}
+    for model, table in runs.groupby(level="model"):
+        values = table.to_numpy()
+        # A seed that has not seen every fold yet says nothing here.
+        whole = values[:, np.isfinite(values).all(axis=0)]
+        spreads[model] = statistics.spread(whole if whole.size else np.full((1, 1), math.nan))
+    return spreads
 
 
 def _cost(cells: pd.DataFrame) -> pd.DataFrame:
@@ -395,7 +393,9 @@ def best_median_worst(rows: pd.DataFrame, model: str, metric: str = "dice") -> d
     """
     own = rows[(rows["model"] == model) & (rows["test_set"] == HELD_OUT)].dropna(subset=[metric])
     own = own.sort_values([metric, "scan_id", "seed"], ascending=[False, True, True], kind="stable")
+    if own.empty:
+        return {}
     places = {"best": 0, "worst": len(own) - 1, "median": (len(own) - 1) // 2}
-    picked = {name: own.iloc[place] for name, place in places.items() if place >= 0}
+    picked = {name: own.iloc[place] for name, place in places.items()}
     unique = {row["scan_id"]: name for name, row in reversed(picked.items())}
     return {name: picked[name] for name in ("best", "median", "worst") if name in unique.values()}
