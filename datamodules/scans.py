@@ -254,6 +254,9 @@ class ScanDataModule(pl.LightningDataModule):
             IntegrityError: When training and test share a patient or a page.
         """
         fits = stage in ("fit", None)
+        if self._fold is None and self._train and not fits:
+            # Without a fold both sides are all scans, so one object serves only one of them.
+            check_disjoint(self._train, self.cohort.scans, f"{self._folder}, already trained on")
         self._train, self._test = self._split(fits)
         check_disjoint(self._train, self._test, f"{self._folder}, fold {self._fold} of {self._folds}")
         if fits and self._store is None:

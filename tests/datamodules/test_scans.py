@@ -295,6 +295,8 @@ def test_without_a_fold_the_stage_decides_what_the_scans_are_for(folder):
     assert len(module.test_scans()) == N_SCANS
     module.setup("fit")
     assert (len(module.train_scans()), module.test_scans()) == (N_SCANS, [])
+    with pytest.raises(IntegrityError, match="already trained on"):
+        module.setup("test")
 
 
 def test_a_split_that_shares_a_patient_is_refused(folder, monkeypatch):
