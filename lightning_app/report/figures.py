@@ -33,6 +33,7 @@ ZOOM_PX = 256
 ZOOM_SCALE = 1.5
 PANEL_PX = round(ZOOM_PX * ZOOM_SCALE)  # height of every panel of Fig. 4
 GAP_PX, TITLE_PX, HEAD_PX = 12, 30, 34
+NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 STYLE: dict[Any, Any] = {
     "font.size": 9.5,
     "axes.edgecolor": GRID,
@@ -347,7 +348,7 @@ def save_figure(figure: Figure, stem: Path) -> None:
         stem: Path without suffix.
     """
     with mpl.rc_context({**STYLE, "svg.hashsalt": stem.name}):
-        figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None}, transparent=True)
+        figure.savefig(stem.with_suffix(".svg"), metadata=NO_METADATA, transparent=True)
         figure.savefig(stem.with_suffix(".png"), metadata={"Software": None}, dpi=160, facecolor="white")
 
 

@@ -1,0 +1,184 @@
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from datamodules.errors import DataError
+from lightning_app.report.pages import build_report
+from tests.lightning_app.report.synthetic import MODELS, write_sweep
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished sweep and its report."""
+    sweep = write_sweep(tmp_path_factory.mktemp("runs") / "toy", scans=10)
+    return sweep, build_report(sweep.root)
+
+
+def digest(folder):
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+class Balance(HTMLParser):
+    """Notes tags that are closed in the wrong order."""
+
+    void = frozenset(("meta", "br", "img", "link", "hr", "path", "use", "rect", "image"))
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.wrong = [], []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag in self.void:
+            return
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append((tag, self.getpos()))
+
+
+def test_a_finished_sweep_gives_tables_pages_and_figures(finished):
+    _, paths = finished
+    names = {path.name.split("-")[0] for path in paths.figures}
+    charts = {"fig5a.png", "fig5b.png", "cost.png", "threshold.png"}
+    assert names == charts | {"fig4_resunetcbam", "fig4_fcn", "fig4_deeplabv3"}
+    assert all(path.is_file() for path in (*paths.figures, paths.html, paths.markdown))
+    table = pd.read_csv(paths.benchmark)
+    assert table.columns[:4].tolist() == ["model", "test_set", "rank", "n_scans"]
+    promised = "n_patients dice_mean dice_sd dice_ci_low dice_ci_high precision_mean recall_mean iou_mean"
+    promised += " cldice_mean folds_done folds_planned params macs train_s"
+    assert set(promised.split()) <= set(table)
+    assert table[table["test_set"] == "cv"]["model"].tolist() == [model.name for model in MODELS]
+    assert len(table) == 3 * 4
+    assert len(pd.read_csv(paths.contrasts)) == 2 * 4
+
+
+def test_the_summary_is_the_ranking(finished):
+    _, paths = finished
+    lines = paths.summary.splitlines()
+    assert len(lines) == 4
+    assert re.match(r"\s+1\. ResUNetCBAM\s+0\.\d{3}\s+\[0\.\d{3}, 0\.\d{3}\]\s+10\s+5/5", lines[1])
+
+
+def test_a_rebuilt_report_is_the_same_bytes(finished, tmp_path):
+    sweep, paths = finished
+    shutil.copytree(sweep.root.parent, tmp_path / "elsewhere")
+    again = build_report(tmp_path / "elsewhere" / "toy")
+    before, after = digest(paths.folder), digest(again.folder)
+    folder = sweep.root.parent.name  # the command to repeat names the folder of the runs
+    assert folder in paths.html.read_text()
+    for name in before.keys() - {"report.html", "report.md"}:
+        assert before[name] == after[name], name
+    for name in ("report.html", "report.md"):
+        first = (paths.folder / name).read_text().replace(f"{folder}/toy", "RUNS")
+        assert first == (again.folder / name).read_text().replace("elsewhere/toy", "RUNS")
+
+
+def test_the_page_is_whole_and_needs_nothing_else(finished):
+    _, paths = finished
+    html = paths.html.read_text()
+    checker = Balance()
+    checker.feed(html)
+    assert checker.wrong == []
+    assert checker.open == []
+    links = re.findall(r"""(?:src|href)\s*=\s*["']([^"']+)["']""", html)
+    assert links
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in links)
+    assert "<script" not in html
+    assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"', "", html)
+
+
+def test_the_page_says_n_units_hashes_and_versions(finished):
+    _, paths = finished
+    html = paths.html.read_text()
+    for needed in (
+        "10 (10)",
+        "over patients",
+        "10000 draws",
+        "Holm",
+        "0" * 40,
+        "SHA-256",
+        "torch 2.13.0",
+        "Metrics",
+    ):
+        assert needed in html, needed
+    assert re.search(r"SHA-256 [0-9a-f]{64}", html)
+
+
+def test_the_papers_claims_are_told_with_their_evidence(finished):
+    _, paths = finished
+    text = paths.markdown.read_text()
+    rows = [line for line in text.splitlines() if "reproduced |" in line or "not decided |" in line]
+    assert len(rows) == 4
+    assert all("n = " in row or "of 3 models" in row for row in rows)
+    assert "| reproduced | ResUNetCBAM: 0.9" in rows[0]
+
+
+def test_an_unfinished_sweep_ranks_complete_models_and_says_what_is_missing(tmp_path):
+    def done(model, fold, seed):
+        if model == "ResUNetCBAM" and fold == 2:
+            return "failed"
+        return "missing" if model == "FCN-resnet18" and fold > 0 else "done"
+
+    sweep = write_sweep(tmp_path / "half", folds=3, scans=6, colour=False, thresholds=False, done=done)
+    paths = build_report(sweep.root)
+    table = pd.read_csv(paths.benchmark)
+    assert table.loc[table["complete"], "model"].tolist() == ["DeepLabV3-resnet18"]
+    assert table.set_index("model").loc["FCN-resnet18", "folds_done"] == 1
+    html = paths.html.read_text()
+    assert "3 of 9 cells have no result" in html
+    assert "loss is NaN" in html
+    assert "Traceback &lt;most recent call&gt;" in html  # escaped, not run
+    assert sweep.keys["FCN-resnet18", 2, 0] in html
+    assert paths.summary.splitlines()[2].startswith("   - ")
+
+
+def test_no_complete_model_is_told_and_nothing_ranked(tmp_path):
+    sweep = write_sweep(
+        tmp_path / "begun", MODELS[:1], folds=2, scans=4, colour=False,
+        done=lambda model, fold, seed: "done" if fold == 0 else "missing",
+    )  # fmt: skip
+    paths = build_report(sweep.root)
+    assert "nothing is ranked" in paths.html.read_text()
+    assert pd.read_csv(paths.benchmark)["rank"].isna().all()
+    assert len(pd.read_csv(paths.contrasts)) == 0
+
+
+def test_a_report_without_results_is_refused_and_writes_nothing(tmp_path):
+    sweep = write_sweep(tmp_path / "none", MODELS[:1], folds=2, scans=4, done=lambda *_: "missing")
+    with pytest.raises(DataError, match="NO_RESULTS"):
+        build_report(sweep.root)
+    assert not (sweep.root / "report").exists()
+
+
+def test_a_cohort_that_is_gone_costs_the_pictures_only(tmp_path):
+    sweep = write_sweep(tmp_path / "toy", MODELS[:1], folds=2, scans=4, colour=False, thresholds=False)
+    first = build_report(sweep.root)
+    assert any(path.name.startswith("fig4_") for path in first.figures)
+    shutil.rmtree(tmp_path / "cohorts")
+    second = build_report(sweep.root)
+    assert "Pictures of scans are left out: COHORT_MISSING" in second.html.read_text()
+    assert not list((second.folder / "figures").glob("fig4_*"))
+    assert (second.folder / "figures" / "fig5a.svg").is_file()
+
+
+def test_files_of_others_in_the_report_folder_stay(tmp_path):
+    sweep = write_sweep(tmp_path / "toy", MODELS[:1], folds=2, scans=4, colour=False, thresholds=False)
+    (sweep.root / "report").mkdir()
+    (sweep.root / "report" / "table1.csv").write_text("mine")
+    build_report(sweep.root)
+    assert (sweep.root / "report" / "table1.csv").read_text() == "mine"
+
+
+def test_reading_the_module_draws_nothing_heavy():
+    code = "import sys, lightning_app.report.pages; print({'torch', 'matplotlib'} & set(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "set()"
