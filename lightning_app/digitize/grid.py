@@ -8,6 +8,7 @@ comb is the 1 mm or the 5 mm family: `Comb.has_fifth` says when it can, `scale` 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -72,7 +73,11 @@ class Grid:
 
 
 def measure_grid(
-    ink: NDArray[np.uint8], trace: NDArray[np.bool_], *, skew_deg: float | None = None
+    ink: NDArray[np.uint8],
+    trace: NDArray[np.bool_],
+    *,
+    skew_deg: float | None = None,
+    plausible: Callable[[Grid], bool] = lambda grid: True,
 ) -> Grid:
     """Find both line families of a page.
 
@@ -81,6 +86,8 @@ def measure_grid(
         trace: (H, W) bool, pixels that belong to the waveform and are left out.
         skew_deg: Turn of the page as the traces show it, good to a degree. Scanned fine grids make
             moire of their own, at half their turn and as regular as they are; only this tells them apart.
+        plausible: Whether a grid makes sense of the page. Halftone dots form regular lines too; where some candidates
+            make sense, the others are not looked at.
 
     Returns:
         The families; a family that is not there, or that is turned by more than 7 degrees, is None.
@@ -92,7 +99,8 @@ def measure_grid(
     pairs = [Grid(x, y) for x in standing for y in lying if _agree(x, y)]
     # Without a partner to vouch for it a family must be beyond doubt.
     alone = [Grid(x, None) for x in standing] + [Grid(None, y) for y in lying]
-    usable = pairs or [grid for grid in alone if grid.strength > 2 * MIN_PEAK]
+    alone = [grid for grid in alone if grid.strength > 2 * MIN_PEAK]
+    usable = [g for g in pairs if plausible(g)] or [g for g in alone if plausible(g)] or pairs or alone
     best = max(usable, key=lambda grid: grid.strength, default=Grid(None, None))
     x = None if best.x is None else _transposed(_refined(np.ascontiguousarray(flat.T), _transposed(best.x)))
     y = None if best.y is None else _refined(flat, best.y)

@@ -18,11 +18,11 @@ from datamodules.page import Page
 from lightning_app.digitize import confidence
 from lightning_app.digitize.grid import Grid, measure_grid
 from lightning_app.digitize.layouts import CHECK_RATE_HZ, Hypothesis, page_checks, rank_hypotheses
-from lightning_app.digitize.pulse import Pulse, find_pulses, without_grid
+from lightning_app.digitize.pulse import Pulse, find_pulse, without_grid
 from lightning_app.digitize.record import assemble
 from lightning_app.digitize.results import RATE_HZ, Digitized, DigitizeRefusal, Refusal, Scale, SegmentReading
-from lightning_app.digitize.rows import Rows, clean_mask, find_rows
-from lightning_app.digitize.scale import DURATION_S, Declared, likely_mm, settle_scale
+from lightning_app.digitize.rows import WAVEFORM, Rows, clean_mask, find_rows, without_frame
+from lightning_app.digitize.scale import DURATION_S, Declared, likely_mm, makes_sense, settle_scale
 from lightning_app.digitize.trace import Edges, follow_rows, pen_line, pen_radius_px, trace_edges
 from lightning_app.digitize.turn import Straightening, lies_on_its_side, straighten
 
@@ -92,12 +92,14 @@ def _digitize(page: Page, probability: Array, wanted: Layout | None, declared: D
             "TOO_SMALL", f"{probability.shape[1]} x {probability.shape[0]} px", f"scan with at least {MIN_SIDE_PX} px"
         )
     grid_ink, dark = grid_and_dark(page)
+    found = probability
+    probability = without_frame(probability)
     turns = 1 if lies_on_its_side(clean_mask(probability)) else 0
     grid_ink, dark, probability = (np.ascontiguousarray(np.rot90(a, turns)) for a in (grid_ink, dark, probability))
     traced = _trace(grid_ink, dark, probability)
-    pulses = _pulses(traced)
-    first_px, last_px, ends = _ends(traced, pulses)
-    scale = settle_scale(traced.grid, pulses[0] if pulses else None, last_px - first_px + 1, declared)
+    pulse = _pulse(traced)
+    first_px, last_px, ends = _ends(traced, pulse)
+    scale = settle_scale(traced.grid, pulse, last_px - first_px + 1, declared)
     start_px = _start(first_px, last_px, ends, scale.px_per_s)
     rows_mv = [_row_for_checks(traced, edges, start_px, scale) for edges in traced.edges]
     chosen, source = choose_layout(rows_mv, wanted)
@@ -116,7 +118,7 @@ def _digitize(page: Page, probability: Array, wanted: Layout | None, declared: D
         segments=tuple(segments),
         checks=checks,
         confidence=confidence.page_confidence(segments, checks),
-        mask=np.rot90(probability, -turns) >= np.float32(0.15),
+        mask=found >= np.float32(WAVEFORM),
     )
 
 
@@ -144,7 +146,13 @@ def _trace(grid_ink: NDArray[np.uint8], dark: Array, probability: Array) -> _Tra
             f"{mask.mean():.2%} of the page looks like a trace, and it forms no rows",
             "check that the file is an ECG page; see the mask",
         )
-    grid = measure_grid(grid_ink, probability >= 0.15, skew_deg=slanted.skew_deg)
+    row_px = float(slanted.last_px - slanted.first_px + 1)
+    grid = measure_grid(
+        grid_ink,
+        probability >= WAVEFORM,
+        skew_deg=slanted.skew_deg,
+        plausible=lambda grid: makes_sense(grid, row_px),
+    )
     plan = straighten(probability.shape, grid, slanted.skew_deg)
     straight = np.asarray(plan.image(probability), dtype=np.float32)
     rows = find_rows(clean_mask(straight)) or slanted
@@ -197,9 +205,8 @@ def _consensus(values: list[int]) -> float:
     return float(np.mean([value for value in values if abs(value - middle) <= 2.5] or [middle]))
 
 
-def _pulses(traced: _Traced) -> list[Pulse]:
-    dark = without_grid(traced.dark, traced.grid)
-    width = dark.shape[1]
+def _pulse(traced: _Traced) -> Pulse | None:
+    width = traced.dark.shape[1]
     room = round(0.035 * width)
     spans = [(0, round(traced.first_px) + room), (round(traced.last_px) - room, width)]
     sizes = [
@@ -208,19 +215,19 @@ def _pulses(traced: _Traced) -> list[Pulse]:
         for gain in (5, 10, 20)
         for length in (5, 10)
     ]
-    found = find_pulses(dark, traced.rows.y_px, traced.rows.pitch_px, spans, sizes or None)
-    return found if sizes or len(found) > 1 else []
+    dark = without_grid(traced.dark, traced.grid)
+    return find_pulse(dark, traced.rows.y_px, spans, sizes or None, 1.2 * traced.rows.pitch_px)
 
 
-def _ends(traced: _Traced, pulses: list[Pulse]) -> tuple[float, float, tuple[bool, bool]]:
-    """First and last column of the rows without pulses, and whether each end itself is seen."""
+def _ends(traced: _Traced, pulse: Pulse | None) -> tuple[float, float, tuple[bool, bool]]:
+    """First and last column of the rows without the pulse, and whether each end itself is seen."""
     first, last, seen = traced.first_px, traced.last_px, [True, True]
-    for pulse in pulses:
-        foot = 0.3 * pulse.width_px
-        if pulse.left_px < (first + last) / 2 and pulse.right_px > first - 1:
-            first, seen[0] = max(first, pulse.right_px + foot), False
-        if pulse.left_px > (first + last) / 2 and pulse.left_px < last + 1:
-            last, seen[1] = min(last, pulse.left_px - foot), False
+    if pulse is not None:
+        foot = 0.2 * pulse.width_px
+        if pulse.left_px < (first + last) / 2 and pulse.right_px > first + 1:
+            first, seen[0] = pulse.right_px + foot, False
+        if pulse.left_px > (first + last) / 2 and pulse.left_px < last - 1:
+            last, seen[1] = pulse.left_px - foot, False
     return first, last, (seen[0], seen[1])
 
 
@@ -233,7 +240,7 @@ def _start(first_px: float, last_px: float, seen: tuple[bool, bool], px_per_s: f
     length_px = (DURATION_S - 1 / RATE_HZ) * px_per_s
     if seen[0] == seen[1]:
         return (first_px + last_px - length_px) / 2
-    return max(0.0, first_px - 0.5) if seen[0] else last_px + 0.5 - length_px
+    return first_px - 0.5 if seen[0] else last_px + 0.5 - length_px
 
 
 def _row_for_checks(traced: _Traced, edges: Edges, start_px: float, scale: Scale) -> NDArray[np.float64]:

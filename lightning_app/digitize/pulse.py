@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,15 +11,15 @@ from scipy.ndimage import maximum_filter
 
 from lightning_app.digitize.grid import Grid
 
-STROKE_INK = 0.8  # mean darkness of a drawn stroke; grids on 1-bit pages reach 0.35
-INSIDE_INK = 0.3  # a pulse is hollow
 MIN_HEIGHT_PX, MAX_HEIGHT_PX = 8.0, 260.0
-FOOT_REACH = 0.12  # of the rows' distance: how far a pulse's foot may lie from the row's level
+MIN_SCORE = 0.45  # with four rows or more laid over each other; noisy pages without a pulse stay below .42
+MIN_FEW_ROWS_SCORE = 0.75  # with two or three, which average little out
+MIN_LONE_SCORE = 0.88  # in a single row
+BELOW_PX = 6  # how far a foot may lie from the row's usual level
+RIM_PX = 6  # width of the surroundings that must be light
+STEP = 1.05  # ratio of neighbouring sizes tried when nothing is known
 TILE_PERIODS = 8
 MIN_TILE_PX = 120
-IN_LINE_PX = 4.0
-LONE_SCORE = 0.93
-STEP = 1.05  # ratio of neighbouring sizes tried when nothing is known
 
 Array = NDArray[np.float32]
 
@@ -32,14 +32,14 @@ class Pulse:
         height_px: From foot to plateau, between stroke centres.
         width_px: Between the two vertical strokes' centres.
         left_px: x of the left stroke.
-        row: Row it stands in.
-        score: Darkness of its strokes less that of its inside, 0 to 1.
+        foot_px: y of its foot below the rows' level.
+        score: Darkness of its strokes less that of its surroundings, 0 to 1.
     """
 
     height_px: float
     width_px: float
     left_px: float
-    row: int
+    foot_px: float
     score: float
 
     @property
@@ -77,56 +77,69 @@ def _cells(n: int, period_px: float) -> NDArray[np.intp]:
     return tile * (int(period_px) + 1) + np.floor(at % period_px).astype(np.intp)
 
 
-def find_pulses(
-    dark: Array, rows_y: NDArray[np.float64], pitch_px: float, spans: Sequence[tuple[int, int]],
-    sizes: Sequence[tuple[float, float]] | None,
-) -> list[Pulse]:  # fmt: skip
-    """Find pulses beside the traces of a straight page.
+def find_pulse(
+    dark: Array, rows_y: NDArray[np.float64], spans: Sequence[tuple[int, int]],
+    sizes: Sequence[tuple[float, float]] | None, max_height_px: float = MAX_HEIGHT_PX,
+) -> Pulse | None:  # fmt: skip
+    """Find the calibration pulse beside the traces of a straight page.
+
+    Rows carry the same pulse at the same place, so they are laid over each other first: what repeats stays dark,
+    specks and letters fade. A page with a pulse in one row only is searched row by row, more strictly.
 
     Args:
         dark: (H, W) darkness in [0, 1], grid taken out.
         rows_y: (n,) level of each row, px.
-        pitch_px: Distance of the rows.
         spans: Column ranges to look in, the page's margins left and right of the traces.
         sizes: (height, width) in px to try; None: everything a page may hold, and then measured.
+        max_height_px: Highest pulse tried where `sizes` is None.
 
     Returns:
-        At most one pulse per row and side, all of one size, the size that most rows agree on; best first.
+        The pulse that fits best, or None.
     """
-    tries = sizes or _all_sizes(pitch_px)
-    thick = maximum_filter(dark, size=3)
-    down, along = _sums(thick, 0), _sums(thick, 1)
-    inside = _sums(_sums(dark, 0), 1)
-    best: list[Pulse] = []
-    best_total = 0.0
-    for height, width in tries:
-        found = []
-        for row, y in enumerate(rows_y):
-            hits = [_best_at(down, along, inside, y, pitch_px, span, height, width, row) for span in spans]
-            found.extend([hit for hit in hits if hit is not None])
-        found = _in_line(found)
-        total = sum(hit.score - 0.4 for hit in found)
-        if total > best_total:
-            best, best_total = found, total
-    if sizes is None:
-        best = [_measured(dark, pulse, rows_y[pulse.row], pitch_px) for pulse in best]
-    return sorted(best, key=lambda pulse: -pulse.score)
+    tries = sizes or _all_sizes(max_height_px)
+    strips = _row_strips(dark, rows_y, int(max(h for h, _ in tries)) + RIM_PX + 2)
+    wanted = MIN_SCORE if len(rows_y) > 3 else MIN_FEW_ROWS_SCORE
+    found = _best_pulse(strips.mean(axis=0), tries, spans, wanted)
+    if found is None:
+        # A lone rectangle of 5 or 20 mm is a cell of the grid more often than a pulse.
+        usual = tries if sizes is None else [size for size in tries if size[0] == np.median([h for h, _ in tries])]
+        alone = [_best_pulse(strip, usual, spans, MIN_LONE_SCORE) for strip in strips]
+        found = max((pulse for pulse in alone if pulse is not None), key=lambda p: p.score, default=None)
+    if found is None or sizes is not None:
+        return found
+    return _measured(dark, found, rows_y)
 
 
-def _in_line(pulses: list[Pulse]) -> list[Pulse]:
-    """The pulses that stand above each other: a rectangle that one beat happens to draw stands alone."""
-    groups = [[p for p in pulses if abs(p.left_px - first.left_px) <= IN_LINE_PX] for first in pulses]
-    best = max(groups, key=len, default=[])
-    return best if len(best) > 1 or any(pulse.score > LONE_SCORE for pulse in best) else []
-
-
-def _all_sizes(pitch_px: float) -> list[tuple[float, float]]:
-    top = min(MAX_HEIGHT_PX, 1.2 * pitch_px)
-    steps = int(np.log(max(top, MIN_HEIGHT_PX) / MIN_HEIGHT_PX) / np.log(STEP)) + 1
-    heights = MIN_HEIGHT_PX * STEP ** np.arange(steps)
+def _all_sizes(max_height_px: float) -> list[tuple[float, float]]:
+    top = min(MAX_HEIGHT_PX, max(max_height_px, MIN_HEIGHT_PX))
+    steps = int(np.log(top / MIN_HEIGHT_PX) / np.log(STEP)) + 1
     # 0.2 s at 25 or 50 mm/s by 1 mV at 5, 10 or 20 mm: never flatter than 2, never slimmer than 1 in 4.
-    return [(float(h), float(h * ratio)) for h in heights for ratio in (0.25, 0.5, 1.0, 2.0) for ratio in
-            (ratio * 0.9, ratio, ratio * 1.1)]  # fmt: skip
+    ratios = [ratio * off for ratio in (0.25, 0.5, 1.0, 2.0) for off in (0.9, 1.0, 1.1)]
+    heights = MIN_HEIGHT_PX * STEP ** np.arange(steps)
+    return [(float(h), float(h * ratio)) for h in heights for ratio in ratios]
+
+
+def _row_strips(dark: Array, rows_y: NDArray[np.float64], above_px: int) -> Array:
+    """(rows, above + below, W): every row's surroundings, its level at index `above_px + BELOW_PX`."""
+    margin = above_px + BELOW_PX
+    padded = np.pad(dark, ((margin, margin), (0, 0)))
+    level = np.round(rows_y).astype(np.intp) + margin
+    return padded[level[:, None] + np.arange(-margin, BELOW_PX + RIM_PX)[None]]
+
+
+def _best_pulse(
+    strip: Array, tries: Sequence[tuple[float, float]], spans: Sequence[tuple[int, int]], min_score: float
+) -> Pulse | None:
+    thick = maximum_filter(strip, size=(5, 3))  # rows differ by a pixel or two in their level
+    down, along = _sums(thick, 0), _sums(thick, 1)
+    area = _sums(_sums(strip, 0), 1)
+    best: Pulse | None = None
+    for height, width in tries:
+        for span in spans:
+            pulse = _best_of_size(down, along, area, span, height, width)
+            if pulse is not None and pulse.score >= max(min_score, best.score if best else 0.0):
+                best = pulse
+    return best
 
 
 def _sums(image: NDArray[np.floating], axis: int) -> NDArray[np.floating]:
@@ -136,60 +149,74 @@ def _sums(image: NDArray[np.floating], axis: int) -> NDArray[np.floating]:
     return np.cumsum(np.pad(image, pad), axis=axis, dtype=np.float64)
 
 
-def _best_at(
-    down: NDArray[np.floating], along: NDArray[np.floating], inside: NDArray[np.floating], y: float,
-    pitch_px: float, span: tuple[int, int], height: float, width: float, row: int,
+def _best_of_size(
+    down: NDArray[np.floating], along: NDArray[np.floating], area: NDArray[np.floating],
+    span: tuple[int, int], height: float, width: float,
 ) -> Pulse | None:  # fmt: skip
+    """Where a rectangle without floor is darkest along its three strokes and lightest beside them."""
     h, w = round(height), round(width)
-    page_h, page_w = down.shape[0] - 1, along.shape[1] - 1
-    reach = max(3, round(FOOT_REACH * pitch_px))
-    foot = np.arange(round(y) - reach, round(y) + reach + 1)
-    foot = foot[(foot - h >= 0) & (foot < page_h)]
-    left = np.arange(max(0, span[0]), min(span[1], page_w - 1) - w)
-    if len(foot) == 0 or len(left) == 0 or w < 4:
+    level = down.shape[0] - 1 - RIM_PX - BELOW_PX
+    foot = np.arange(level - BELOW_PX, level + BELOW_PX + 1)[:, None]
+    left = np.arange(max(RIM_PX + 1, span[0]), min(span[1], along.shape[1] - 1) - w - RIM_PX)[None]
+    if left.size == 0 or w < 6 or (foot - h).min() < RIM_PX + 1:
         return None
-    f, x = foot[:, None], left[None]
-    sides = np.minimum(down[f, x] - down[f - h, x], down[f, x + w] - down[f - h, x + w]) / h
-    roof = (along[f - h, x + w] - along[f - h, x]) / w
-    rim = max(2, min(h, w) // 6)
-    area = (h - 2 * rim) * (w - 2 * rim)
-    if area <= 0:
-        return None
-    y0, y1, x0, x1 = f - h + rim + 1, f - rim + 1, x + rim, x + w - rim
-    hollow = (inside[y1, x1] - inside[y0, x1] - inside[y1, x0] + inside[y0, x0]) / area
-    strokes = np.minimum(sides, roof)
-    score = np.where((strokes >= STROKE_INK) & (hollow <= INSIDE_INK), strokes - hollow, 0.0)
+    sides = np.minimum(down[foot, left] - down[foot - h, left], down[foot, left + w] - down[foot - h, left + w])
+    roof = (along[foot - h, left + w] - along[foot - h, left]) / w
+    strokes = np.minimum(sides / h, roof)
+    light = np.max(
+        [
+            _mean_of(area, foot - h + 3, foot - 2, left + 3, left + w - 2),
+            _mean_of(area, foot - h, foot - 4, left - RIM_PX, left - 2),
+            _mean_of(area, foot - h, foot - 4, left + w + 3, left + w + RIM_PX + 1),
+            _mean_of(area, foot - h - RIM_PX, foot - h - 2, left, left + w),
+        ],
+        axis=0,
+    )
+    score = strokes - light
     at = np.unravel_index(int(score.argmax()), score.shape)
-    if score[at] <= 0:
-        return None
-    return Pulse(float(h), float(w), float(left[at[1]]), row, float(score[at]))
+    return Pulse(float(h), float(w), float(left[0, at[1]]), float(foot[at[0], 0] - level), float(score[at]))
 
 
-def _measured(dark: Array, pulse: Pulse, row_y: float, pitch_px: float) -> Pulse:
-    """The same pulse with its size to a fraction of a pixel, from the centres of its strokes."""
+def _mean_of(
+    area: NDArray[np.floating], y0: NDArray[np.intp], y1: NDArray[np.intp], x0: NDArray[np.intp], x1: NDArray[np.intp]
+) -> NDArray[np.floating]:
+    total = area[y1, x1] - area[y0, x1] - area[y1, x0] + area[y0, x0]
+    return np.asarray(total / ((y1 - y0) * (x1 - x0)))
+
+
+def _measured(dark: Array, pulse: Pulse, rows_y: NDArray[np.float64]) -> Pulse:
+    """The same pulse with its size to a fraction of a pixel: the median over the rows that show it."""
+    sizes = [_measured_in_row(dark, pulse, float(y) + pulse.foot_px) for y in rows_y]
+    good = np.array([size for size in sizes if size is not None and abs(size[0] / pulse.height_px - 1) < 0.15])
+    if len(good) == 0:
+        return pulse
+    height, width, left = np.median(good, axis=0)
+    return replace(pulse, height_px=float(height), width_px=float(width), left_px=float(left))
+
+
+def _measured_in_row(dark: Array, pulse: Pulse, foot_y: float) -> tuple[float, float, float] | None:
     h, w, x = round(pulse.height_px), round(pulse.width_px), round(pulse.left_px)
-    page_w = dark.shape[1]
-    reach = max(3, round(FOOT_REACH * pitch_px))
-    middle = slice(max(0, round(row_y - 0.75 * h)), max(1, round(row_y - 0.3 * h)))
-    left = _centre(dark[middle, max(0, x - 4) : x + 5].mean(axis=0)) + max(0, x - 4)
-    right = _centre(dark[middle, x + w - 4 : min(page_w, x + w + 5)].mean(axis=0)) + x + w - 4
-    inner = slice(x + max(2, w // 4), x + w - max(2, w // 4) + 1)
-    top = max(0, round(row_y) - reach - h)
-    roof_profile = dark[top : round(row_y) + reach - h + 1, inner].mean(axis=1)
-    roof = _centre(np.where(roof_profile > 0.5 * roof_profile.max(initial=0), roof_profile, 0)) + top
-    foot = _stroke_end(dark, left, roof, h)
-    thick = float((dark[middle, max(0, x - 4) : x + 5]).mean(axis=0).sum())
-    height = foot - roof - thick / 2
-    return Pulse(float(height), float(right - left), float(left), pulse.row, pulse.score)
+    middle = slice(round(foot_y - 0.75 * h), round(foot_y - 0.3 * h))
+    top = round(foot_y) - h - 5
+    if top < 0 or x < 5 or x + w + 5 > dark.shape[1]:
+        return None
+    sides = dark[middle].mean(axis=0)
+    left = _centre(sides[x - 4 : x + 5]) + x - 4
+    right = _centre(sides[x + w - 4 : x + w + 5]) + x + w - 4
+    inner = slice(x + w // 4, x + w - w // 4 + 1)
+    roof = _centre(dark[top : top + 11, inner].mean(axis=1)) + top
+    thickness = float(sides[x - 4 : x + 5].sum())
+    return _stroke_end(dark, left, roof, h) - thickness / 2 - roof, right - left, left
 
 
 def _centre(profile: NDArray[np.floating]) -> float:
-    total = float(profile.sum())
-    return float((profile * np.arange(len(profile))).sum() / total) if total > 0 else (len(profile) - 1) / 2
+    heavy = np.where(profile > 0.4 * profile.max(initial=0), profile, 0)
+    total = float(heavy.sum())
+    return float((heavy * np.arange(len(heavy))).sum() / total) if total > 0 else (len(heavy) - 1) / 2
 
 
 def _stroke_end(dark: Array, x: float, roof: float, h: int) -> float:
-    """Lower end of the left stroke: where its darkness falls to half below the expected foot."""
+    """Lower end of a stroke: where its darkness falls to half around the expected foot."""
     column = dark[:, max(0, round(x) - 1) : round(x) + 2].max(axis=1)
     y = round(roof) + h - max(3, h // 8)
     end = min(len(column) - 1, y + 2 * max(3, h // 8) + 4)

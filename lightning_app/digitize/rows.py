@@ -47,13 +47,15 @@ class Rows:
         y_px: (n,) y of each row's usual level where `slope` crosses the page's middle column.
         slope: Fall of the rows in px per px to the right.
         share: Share of columns with waveform that show exactly this many runs.
-        width_px: Width of the page they were found on.
+        first_px: First column in which most rows have waveform.
+        last_px: Last such column.
     """
 
     y_px: NDArray[np.float64]
     slope: float
     share: float
-    width_px: int
+    first_px: int
+    last_px: int
 
     @property
     def skew_deg(self) -> float:
@@ -67,7 +69,7 @@ class Rows:
 
 
 def clean_mask(probability: NDArray[np.float32], threshold: float = WAVEFORM) -> NDArray[np.uint8]:
-    """Threshold a probability map and drop specks and the page's own frame.
+    """Threshold a probability map and drop specks.
 
     Args:
         probability: (H, W) in [0, 1].
@@ -77,8 +79,6 @@ def clean_mask(probability: NDArray[np.float32], threshold: float = WAVEFORM) ->
         (H, W) uint8 0/1.
     """
     mask = (probability >= np.float32(threshold)).astype(np.uint8)
-    for edge in (mask, mask[::-1]):
-        _blank_frame_line(edge)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     if count == 1:
         return mask
@@ -87,11 +87,30 @@ def clean_mask(probability: NDArray[np.float32], threshold: float = WAVEFORM) ->
     return np.asarray(keep[labels], dtype=np.uint8)
 
 
-def _blank_frame_line(mask: NDArray[np.uint8]) -> None:
-    """Blank, in place, a line that runs along the first rows of a mask: the page's frame, not a trace."""
-    filled = np.flatnonzero(mask[:MAX_EDGE_LINE_PX].mean(axis=1) > 0.5)
-    if len(filled) and filled[0] < MAX_EDGE_LINE_PX // 2:
-        mask[: filled[-1] + 2] = 0
+def without_frame(probability: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Take out the lines that frame a page.
+
+    Args:
+        probability: (H, W) in [0, 1].
+
+    Returns:
+        The map with frame lines along its top and bottom blanked. Those at its sides cross the traces' ends:
+        their columns become copies of the next one inside.
+    """
+    clean = probability.copy()
+    for edge in (clean, clean[::-1]):
+        clean_rows = _frame_width(edge)
+        edge[:clean_rows] = 0
+    for edge in (clean.T, clean.T[::-1]):
+        columns = _frame_width(edge)
+        edge[:columns] = edge[columns]
+    return clean
+
+
+def _frame_width(probability: NDArray[np.float32]) -> int:
+    """Number of first rows that a line along this edge takes up, 0 without one."""
+    filled = np.flatnonzero((probability[:MAX_EDGE_LINE_PX] >= WAVEFORM).mean(axis=1) > 0.5)
+    return int(filled[-1]) + 2 if len(filled) and filled[0] < MAX_EDGE_LINE_PX // 2 else 0
 
 
 def find_runs(mask: NDArray[np.uint8]) -> Runs:
@@ -127,7 +146,8 @@ def find_rows(mask: NDArray[np.uint8]) -> Rows | None:
     middle = runs.middle[first[:, None] + np.arange(n_rows)]  # (columns, rows)
     slope = _common_slope(columns, middle)
     level = middle - slope * (columns - (width - 1) / 2)[:, None]
-    return Rows(np.median(level, axis=0), slope, len(columns) / inked, width)
+    full = np.flatnonzero(per_column >= max(1, n_rows / 2))
+    return Rows(np.median(level, axis=0), slope, len(columns) / inked, int(full[0]), int(full[-1]))
 
 
 def _common_slope(columns: NDArray[np.intp], middle: NDArray[np.float64]) -> float:

@@ -50,10 +50,17 @@ def mm_candidates(grid: Grid) -> list[tuple[float, float]]:
 def likely_mm(grid: Grid, row_px: float) -> list[tuple[float, float]]:
     """Those `mm_candidates` with which rows of about this length last ten seconds; all of them if none does."""
     candidates = mm_candidates(grid)
-    fits = [
-        mm for mm in candidates if any(abs(row_px / (mm[0] * v * DURATION_S) - 1) < 0.08 for v in SPEEDS_MM_S)
-    ]
+    fits = [mm for mm in candidates if any(abs(row_px / (mm[0] * v * DURATION_S) - 1) < 0.08 for v in SPEEDS_MM_S)]
     return fits or candidates
+
+
+def makes_sense(grid: Grid, row_px: float) -> bool:
+    """Whether rows of this length last ten seconds on this grid at one of the usual speeds."""
+    return any(
+        abs(row_px / (mm_x * speed * DURATION_S) - 1) < LENGTH_TOLERANCE
+        for mm_x, _ in mm_candidates(grid)
+        for speed in SPEEDS_MM_S
+    )
 
 
 def _mm_of(comb: Comb) -> list[float]:
