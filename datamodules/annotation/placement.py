@@ -1,14 +1,15 @@
 """Find a layout on a page, coarsely: every piece votes for where the page begins and its row lies.
 
 One short piece of a flat lead fits in many places. What is unique is the arrangement: pieces of a row
-share a height, and all pieces share the column where the record starts. So each piece names its best
-places over the whole page at half resolution, and the arrangement with the most support wins.
+share a line, and all pieces share the column where the record starts. So each piece is matched against
+the whole page once, in a small picture of it, and then time scale, skew, start and rows are searched by
+adding up what the pieces found where that arrangement puts them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -16,27 +17,20 @@ import numpy.typing as npt
 
 from datamodules.annotation.templates import Piece, Scale, draw, mean_under
 
-SHRINK = 2
-TIME_SCALES = (0.97, 0.985, 1.0, 1.015, 1.03)  # Li et al. 2020 leave the range open; PROTOCOL R11
-# Half-resolution px. Columns agree within a coarse scale step over half a page; rows within the drift
-# of one degree of skew.
-COLUMN_TOLERANCE = 4
-ROW_TOLERANCE = 5
-BORDER = 16
+# The search runs in a picture of about this scale: a stroke is a pixel wide there, a QRS five.
+COARSE_PX_PER_S = 50.0
+# PROTOCOL R11 proposes 0.97 to 1.03 in steps of 0.005; a little beyond, so that its ends are no edges.
+TIME_SCALES = tuple(np.arange(0.965, 1.0351, 0.005).round(4).tolist())
+SKEWS = tuple(np.tan(np.radians(np.arange(-1.0, 1.01, 0.25))).tolist())
+# Within one percent of its own time scale a piece of 2.5 s moves by half a small pixel at its ends.
+DRAWN_TIME_SCALES = (0.975, 1.0, 1.025)
+START_STEP = 3  # small px; the tolerances cover the steps of start, time scale and skew
+COLUMN_TOLERANCE = 2
+ROW_TOLERANCE = 2
+BORDER = 24
 MIN_ROW_GAP_PX = 12
 
-
-@dataclass(frozen=True)
-class Support:
-    """How well one piece fits at every place, at one scale.
-
-    Attributes:
-        map: (h, w) float32, ink standing out under the line.
-        anchor_xy: Added to a place of the map, the half-resolution pixel of (start of the piece, 0 mV).
-    """
-
-    map: npt.NDArray[np.float32]
-    anchor_xy: tuple[int, int]
+Map = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -44,9 +38,9 @@ class Placement:
     """A layout placed on the page, in scan pixels.
 
     Attributes:
-        scale: Time and voltage on the scan; without skew so far.
-        x0_px: Column of the first second of the record.
-        row_y_px: Row number to the y of 0 mV.
+        scale: Time, voltage and skew on the scan.
+        x0_px: Column of the first second of the record, in the page's uppermost row.
+        row_y_px: Row number to the y of (first second of the record, 0 mV).
         score: Mean over the pieces of the ink standing out under their lines.
     """
 
@@ -56,30 +50,89 @@ class Placement:
     score: float
 
 
-def place_layout(
-    ink: npt.NDArray[np.float32], pieces: Sequence[Piece], px_per_s: float, px_per_mv: float
-) -> Placement | None:
-    """Find the arrangement of all pieces that the page supports best.
+class CoarsePage:
+    """A page made small, and where each piece would fit on it; layouts share what they have in common.
 
     Args:
         ink: (H, W) float32 page, 0 = paper, 1 = ink.
-        pieces: The layout's pieces, of all rows.
         px_per_s: Nominal scale; the page may be stretched by 3 %.
         px_per_mv: Nominal scale.
+    """
+
+    def __init__(self, ink: Map, px_per_s: float, px_per_mv: float) -> None:
+        self.shrink = max(1.0, px_per_s / COARSE_PX_PER_S)
+        self.nominal = Scale(px_per_s / self.shrink, 0.0, -px_per_mv / self.shrink)
+        self.height = max(1, round(ink.shape[0] / self.shrink))
+        self.width = max(1, round(ink.shape[1] / self.shrink))
+        small = cv2.resize(ink, (self.width, self.height), interpolation=cv2.INTER_AREA)
+        # A trace may begin at the very edge; templates have a margin.
+        self._standing_out = cv2.copyMakeBorder(
+            _standing_out(np.asarray(small, np.float32)), *4 * (BORDER,), cv2.BORDER_CONSTANT, value=0.0
+        )
+        self._supports: dict[tuple[str, float, int, float], Map] = {}
+
+    def support(self, piece: Piece, time_scale: float) -> Map:
+        """How well a piece fits wherever it may lie.
+
+        Args:
+            piece: The signal.
+            time_scale: Factor on the nominal px per s; the nearest one drawn is used.
+
+        Returns:
+            (height, width) ink standing out under the line when the middle of the piece, at 0 mV, lies
+            near that small pixel; 0 where the piece leaves the page.
+        """
+        drawn = min(DRAWN_TIME_SCALES, key=lambda tried: abs(tried - time_scale))
+        key = (piece.lead, piece.start_s, piece.mv.size, drawn)
+        if key not in self._supports:
+            self._supports[key] = self._match(piece, drawn)
+        return self._supports[key]
+
+    def _match(self, piece: Piece, time_scale: float) -> Map:
+        scale = replace(self.nominal, a=self.nominal.a * time_scale)
+        template = draw(piece, scale, width_px=2.0)
+        fitting = np.zeros((self.height, self.width), np.float32)
+        if any(np.less(self._standing_out.shape, template.image.shape)):
+            return fitting
+        found = mean_under(self._standing_out, template)
+        # Entry (y, x) of `found` puts the middle at (y + top, x + left) of the page without border.
+        left = round(template.anchor_xy[0] + scale.a * piece.middle_s) - BORDER
+        top = template.anchor_xy[1] - BORDER
+        kernel = np.ones((2 * ROW_TOLERANCE + 1, 2 * COLUMN_TOLERANCE + 1), np.uint8)
+        found = np.asarray(cv2.dilate(found, kernel))
+        y, x = max(0, top), max(0, left)
+        part = found[y - top : self.height - top, x - left : self.width - left]
+        fitting[y : y + part.shape[0], x : x + part.shape[1]] = part
+        return fitting
+
+
+def place_layout(page: CoarsePage, pieces: Sequence[Piece], n_best: int = 1) -> list[Placement]:
+    """Find the arrangements of all pieces that the page supports best.
+
+    Args:
+        page: The page.
+        pieces: The layout's pieces, of all rows.
+        n_best: At most so many, of different start or time scale.
 
     Returns:
-        The best placement, or None where the layout does not fit on the page at this scale.
+        Placements, best first; none where the layout does not fit on the page at this scale.
     """
-    small = cv2.resize(ink, None, fx=1 / SHRINK, fy=1 / SHRINK, interpolation=cv2.INTER_AREA)
-    # A trace may begin at the very edge; templates have a margin.
-    small = cv2.copyMakeBorder(_standing_out(small), *4 * (BORDER,), cv2.BORDER_CONSTANT, value=0.0)
-    best: Placement | None = None
+    found: list[tuple[float, float, float, float]] = []
     for time_scale in TIME_SCALES:
-        scale = Scale(px_per_s * time_scale / SHRINK, 0.0, -px_per_mv / SHRINK)
-        found = _place_at(small, pieces, scale)
-        if found is not None and (best is None or found.score > best.score):
-            best = found
-    return best
+        for skew in SKEWS:
+            starts, profiles = _profiles(page, pieces, time_scale, skew)
+            if starts.size:
+                totals = _best_totals(profiles, _min_row_gap(page))
+                for at in np.argsort(totals)[-n_best:]:
+                    found.append((float(totals[at]), time_scale, skew, float(starts[at])))
+    placements: list[Placement] = []
+    for _, time_scale, skew, start in sorted(found, reverse=True):
+        if len(placements) == n_best:
+            break
+        placement = _placement(page, pieces, time_scale, skew, start)
+        if not any(_is_near(placement, other, page.shrink) for other in placements):
+            placements.append(placement)
+    return placements
 
 
 def increasing_heights(
@@ -109,52 +162,71 @@ def increasing_heights(
     return np.array(heights[::-1]), float(running[-1].max())
 
 
-def _standing_out(small: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _standing_out(small: Map) -> Map:
     # Ink in excess of its surroundings: neither a dense corner of the grid nor a block of text, where
     # any line finds ink, may outvote the trace.
     return np.asarray(small - 0.9 * cv2.GaussianBlur(small, (0, 0), 3.0), dtype=np.float32)
 
 
-def _place_at(small: npt.NDArray[np.float32], pieces: Sequence[Piece], scale: Scale) -> Placement | None:
-    """Try every start column at one scale; for each, the best heights of the rows."""
-    supports = [_support(small, piece, scale) for piece in pieces]
-    end_s = max(piece.start_s + float(piece.time_s[-1]) for piece in pieces)
-    last_start = small.shape[1] - 2 * BORDER - end_s * scale.a
+def _min_row_gap(page: CoarsePage) -> int:
+    return max(1, round(MIN_ROW_GAP_PX / page.shrink))
+
+
+def _profiles(
+    page: CoarsePage, pieces: Sequence[Piece], time_scale: float, skew: float
+) -> tuple[npt.NDArray[np.float64], Map]:
+    """Support of every row at every height, for every start of the record.
+
+    Returns:
+        (n_starts,) columns of the start at small row 0, and (n_rows, height, n_starts) sums.
+    """
     rows = sorted({piece.row for piece in pieces})
-    height = small.shape[0] - 2 * BORDER
-    best: Placement | None = None
-    for x0 in np.arange(-COLUMN_TOLERANCE, last_start + 2 * COLUMN_TOLERANCE, COLUMN_TOLERANCE):
-        profiles = np.zeros((len(rows), height), dtype=np.float32)
-        for piece, support in zip(pieces, supports, strict=True):
-            column = round(float(x0 + piece.start_s * scale.a))
-            profiles[rows.index(piece.row)] += _profile(support, column, height)
-        heights, total = increasing_heights(profiles, MIN_ROW_GAP_PX // SHRINK)
-        score = total / len(pieces)
-        if best is None or score > best.score:
-            row_y = {row: float(y) * SHRINK for row, y in zip(rows, heights, strict=True)}
-            full = Scale(scale.a * SHRINK, 0.0, scale.d * SHRINK)
-            best = Placement(full, float(x0) * SHRINK, row_y, score)
-    return best
+    a = page.nominal.a * time_scale
+    end_s = max(piece.start_s + float(piece.time_s[-1]) for piece in pieces)
+    lean = max(0.0, skew) * page.height
+    low, high = -START_STEP, page.width - end_s * a + START_STEP
+    starts = np.arange(low + min(0.0, skew) * page.height, high + lean, START_STEP)
+    heights = np.arange(page.height)
+    profiles = np.zeros((len(rows), page.height, starts.size), np.float32)
+    # Lower rows of a skewed page start further to the side.
+    columns = starts[None, :] - skew * heights[:, None]
+    for piece in pieces:
+        middle_s = piece.start_s + piece.middle_s
+        y = heights + round(skew * a * middle_s)
+        x = np.rint(columns + a * middle_s).astype(np.intp)
+        inside = (x >= 0) & (x < page.width) & ((y >= 0) & (y < page.height))[:, None]
+        places = np.clip(y, 0, page.height - 1)[:, None] * page.width + np.clip(x, 0, page.width - 1)
+        profiles[rows.index(piece.row)] += page.support(piece, time_scale).ravel().take(places) * inside
+    return starts, profiles
 
 
-def _support(small: npt.NDArray[np.float32], piece: Piece, scale: Scale) -> Support:
-    template = draw(piece, scale, width_px=2.0)
-    x, y = template.anchor_xy
-    if template.image.shape[0] > small.shape[0] or template.image.shape[1] > small.shape[1]:
-        return Support(np.zeros((1, 1), np.float32), (x - BORDER, y - BORDER))
-    found = mean_under(small, template)
-    # Over one degree of skew a row drifts by a few pixels: its pieces need only nearly agree.
-    kernel = np.ones((2 * ROW_TOLERANCE + 1, 2 * COLUMN_TOLERANCE + 1), np.uint8)
-    return Support(np.asarray(cv2.dilate(found, kernel)), (x - BORDER, y - BORDER))
+def _best_totals(profiles: Map, min_gap: int) -> npt.NDArray[np.float32]:
+    """(n_starts,) what `increasing_heights` gives for each start, without the heights."""
+    running = profiles[0]
+    for profile in profiles[1:]:
+        best_above = np.maximum.accumulate(running, axis=0)
+        running = np.full_like(profile, -np.inf)
+        running[min_gap:] = profile[min_gap:] + best_above[:-min_gap]
+    return np.asarray(running.max(axis=0))
 
 
-def _profile(support: Support, column: int, height: int) -> npt.NDArray[np.float32]:
-    """(height,) support with the piece starting at a column; 0 where it would leave the page."""
-    profile = np.zeros(height, dtype=np.float32)
-    place = column - support.anchor_xy[0]
-    if 0 <= place < support.map.shape[1]:
-        first = max(0, support.anchor_xy[1])
-        skip = first - support.anchor_xy[1]
-        values = support.map[skip : skip + height - first, place]
-        profile[first : first + values.size] = values
-    return profile
+def _placement(
+    page: CoarsePage, pieces: Sequence[Piece], time_scale: float, skew: float, start: float
+) -> Placement:
+    starts, profiles = _profiles(page, pieces, time_scale, skew)
+    heights, total = increasing_heights(profiles[:, :, int(np.argmin(np.abs(starts - start)))], _min_row_gap(page))
+    rows = sorted({piece.row for piece in pieces})
+    # Area averaging puts the middle of small pixel 0 at (shrink - 1) / 2.
+    offset = (page.shrink - 1.0) / 2.0
+    row_y = {row: float(y) * page.shrink + offset for row, y in zip(rows, heights, strict=True)}
+    a = page.nominal.a * time_scale * page.shrink
+    scale = Scale(a, skew * a, page.nominal.d * page.shrink)
+    return Placement(scale, start * page.shrink + offset * (1 + skew), row_y, total / len(pieces))
+
+
+def _is_near(one: Placement, other: Placement, shrink: float) -> bool:
+    """Same start, to within the tolerances, and rows at the same heights: the refinement would join them."""
+    near_px = 6.0 * shrink
+    return abs(one.x0_px - other.x0_px) < near_px and all(
+        abs(y - other.row_y_px[row]) < near_px for row, y in one.row_y_px.items()
+    )

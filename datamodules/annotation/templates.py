@@ -35,6 +35,11 @@ class Piece:
     time_s: npt.NDArray[np.float64]
     mv: npt.NDArray[np.float64]
 
+    @property
+    def middle_s(self) -> float:
+        """Seconds from `start_s` to the middle of what is drawn."""
+        return float(self.time_s[0] + self.time_s[-1]) / 2
+
 
 @dataclass(frozen=True)
 class Scale:
