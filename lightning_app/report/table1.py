@@ -1,0 +1,294 @@
+"""The paper's Table 1: agreement of signal and parameters between digitized and true, by layout.
+
+Computed from per-scan rows (columns: see `evaluate.scan_rows`; plus `scan_id`, `patient_id`, `layout`), and
+printed beside what the paper reports and beside the ceiling: the same table for the drawn masks, which a
+perfect network would reach at that resolution.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from lightning_app.evaluate.agreement import Agreement, Estimate, agree, bootstrap_mean
+from lightning_app.evaluate.scan_rows import PARAMETERS, SOURCES
+
+TITLES = {"hr_bpm": "HR", "rr_ms": "RR", "hrv_ms": "HRV", "pr_ms": "PR", "qrs_ms": "QRS"}
+UNITS = {"hr_bpm": "bpm", "rr_ms": "ms", "hrv_ms": "ms", "pr_ms": "ms", "qrs_ms": "ms"}
+# PROTOCOL 2.3: share within 1 bpm (HR), 20 ms (PR), 10 ms (QRS); RR and HRV follow HR's second decimal.
+TOLERANCES = {"hr_bpm": 1.0, "rr_ms": 10.0, "hrv_ms": 10.0, "pr_ms": 20.0, "qrs_ms": 10.0}
+OVERALL = "overall"
+FIRST = ("four_line", "six_line")
+
+# Li et al. 2020, Table 1: mean, SD and 95 % interval of r over 1000 bootstrap trials.
+PAPER: Mapping[tuple[str, str], Estimate] = {
+    ("Signal", "four_line"): Estimate(0.921, 0.008, 0.902, 0.935),
+    ("Signal", "six_line"): Estimate(0.900, 0.013, 0.871, 0.924),
+    ("Signal", "overall"): Estimate(0.916, 0.007, 0.901, 0.929),
+    ("HR", "four_line"): Estimate(0.939, 0.025, 0.881, 0.977),
+    ("HR", "six_line"): Estimate(0.991, 0.006, 0.988, 0.999),
+    ("HR", "overall"): Estimate(0.949, 0.019, 0.904, 0.979),
+    ("RR", "four_line"): Estimate(0.962, 0.012, 0.934, 0.982),
+    ("RR", "six_line"): Estimate(0.995, 0.003, 0.988, 0.999),
+    ("RR", "overall"): Estimate(0.968, 0.009, 0.948, 0.984),
+    ("HRV", "four_line"): Estimate(0.667, 0.096, 0.456, 0.819),
+    ("HRV", "six_line"): Estimate(0.861, 0.103, 0.577, 0.980),
+    ("HRV", "overall"): Estimate(0.698, 0.080, 0.517, 0.834),
+    ("PR", "four_line"): Estimate(0.447, 0.116, 0.210, 0.666),
+    ("PR", "six_line"): Estimate(0.670, 0.184, 0.240, 0.926),
+    ("PR", "overall"): Estimate(0.475, 0.103, 0.274, 0.667),
+    ("QRS", "four_line"): Estimate(0.389, 0.112, 0.156, 0.590),
+    ("QRS", "six_line"): Estimate(0.845, 0.198, 0.288, 0.985),
+    ("QRS", "overall"): Estimate(0.371, 0.097, 0.175, 0.544),
+}
+PAPER_NOTES: Mapping[tuple[str, str], str] = {
+    (
+        "HR",
+        "six_line",
+    ): "the paper's interval equals its RR interval and excludes mean - SD: probably a copy slip",
+    ("QRS", "overall"): "the paper's overall value lies below both layouts: an effect of pooling",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: a quantity, a layout, and where both values came from.
+
+    Attributes:
+        quantity: `Signal`, `HR`, `RR`, `HRV`, `PR` or `QRS`.
+        layout: Name of a layout, or `overall`.
+        source: `segments`, `strip`, or `leads` for the signal.
+        reference: `same delineator`, `human`, or `true signal`.
+        unit: Of errors; empty for the signal.
+        agreement: Counts, errors and correlation; for the signal `r` is the mean PCC and `trials` its bootstrap.
+    """
+
+    quantity: str
+    layout: str
+    source: str
+    reference: str
+    unit: str
+    agreement: Agreement
+
+
+def cells(rows: pd.DataFrame, seed: int = 0) -> list[Cell]:
+    """Compute every cell.
+
+    Args:
+        rows: One row per scan, see the module's docstring; of one model and one test set.
+        seed: Of the bootstrap.
+
+    Returns:
+        Cells, quantity by quantity, layouts in the paper's order.
+
+    Raises:
+        ValueError: if a scan occurs twice: a mean over scans would count it double.
+    """
+    if rows["scan_id"].duplicated().any():
+        twice = ", ".join(sorted(set(rows["scan_id"][rows["scan_id"].duplicated()]))[:3])
+        raise ValueError(f"got several rows of scan {twice}; wanted one model and test set, each scan once")
+    found = []
+    for layout in _layouts(rows):
+        part = rows if layout == OVERALL else rows[rows["layout"] == layout]
+        found.append(Cell("Signal", layout, "leads", "true signal", "", _signal(part, seed)))
+        for name in PARAMETERS:
+            found += _parameter(part, name, layout, seed)
+    order = ["Signal", *TITLES.values()]
+    return sorted(found, key=lambda cell: order.index(cell.quantity))
+
+
+def _layouts(rows: pd.DataFrame) -> list[str]:
+    present = set(rows["layout"])
+    return [name for name in FIRST if name in present] + sorted(present - set(FIRST)) + [OVERALL]
+
+
+def _signal(rows: pd.DataFrame, seed: int) -> Agreement:
+    """Mean PCC per scan; its bootstrap is over patients too."""
+    pcc = rows["signal_pcc"].to_numpy(dtype=float)
+    known = np.isfinite(pcc)
+    patients = rows["patient_id"].astype(str).to_numpy()[known]
+    counted = Agreement(
+        n=int(known.sum()),
+        n_patients=int(np.unique(patients).size),
+        n_asked=len(rows),
+        found=float(known.mean()) if len(rows) else None,
+        note="" if known.sum() > 1 else f"n={known.sum()}, not estimable",
+    )
+    if counted.note:
+        return counted
+    return replace(
+        counted,
+        r=float(pcc[known].mean()),
+        trials=bootstrap_mean(pcc[known], patients, seed),
+        median_error=float(np.median(rows["signal_rmse_mv"].to_numpy(dtype=float)[known])),
+    )
+
+
+def _parameter(rows: pd.DataFrame, name: str, layout: str, seed: int) -> list[Cell]:
+    patients = rows["patient_id"].astype(str).to_numpy()
+    found = []
+    for source in SOURCES:
+        read = rows[f"{name}_{source}_read"].to_numpy(dtype=float)
+        references = {"same delineator": f"{name}_{source}_true", "human": f"{name}_human"}
+        for reference, column in references.items():
+            if column not in rows or (reference == "human" and rows[column].isna().all()):
+                continue
+            true = rows[column].to_numpy(dtype=float)
+            agreement = agree(read, true, patients, TOLERANCES[name], seed)
+            found.append(Cell(TITLES[name], layout, source, reference, UNITS[name], agreement))
+    return found
+
+
+def table1(rows: pd.DataFrame, ceiling: pd.DataFrame | None = None, seed: int = 0) -> pd.DataFrame:
+    """Make the table in long form, one line per cell, as it goes into `table1.csv`.
+
+    Args:
+        rows: One row per scan of one model and test set.
+        ceiling: The same columns for the same scans, digitized from the drawn masks.
+        seed: Of the bootstrap.
+
+    Returns:
+        Columns: quantity, layout, source, reference, unit, n, n_patients, n_asked, yield, mean, sd, low,
+        high (over 1000 bootstrap trials by patient), r, fisher_low, fisher_high, spearman, ccc, icc, icc_low,
+        icc_high, median_error, bias, limit_low, limit_high, within, tolerance, ceiling, paper_mean, paper_sd,
+        paper_low, paper_high, note. Numbers that cannot be estimated are empty and `note` says why.
+    """
+    best = {} if ceiling is None else {_key(cell): cell.agreement for cell in cells(ceiling, seed)}
+    return pd.DataFrame([_line(cell, best.get(_key(cell))) for cell in cells(rows, seed)])
+
+
+def _key(cell: Cell) -> tuple[str, str, str, str]:
+    return cell.quantity, cell.layout, cell.source, cell.reference
+
+
+def _line(cell: Cell, ceiling: Agreement | None) -> dict[str, object]:
+    a = cell.agreement
+    paper = PAPER.get((cell.quantity, cell.layout))
+    # The paper's values are for one unnamed choice of leads; they stand beside both of ours.
+    notes = [a.note, PAPER_NOTES.get((cell.quantity, cell.layout), "")]
+    if a.r is not None and a.trials is None:
+        notes.append("one patient, no interval")
+    pairs = {"fisher": a.fisher, "limit": a.limits, "icc": a.icc[1:] if a.icc else None}
+    tolerance = next((TOLERANCES[name] for name, title in TITLES.items() if title == cell.quantity), None)
+    return {
+        "quantity": cell.quantity,
+        "layout": cell.layout,
+        "source": cell.source,
+        "reference": cell.reference,
+        "unit": cell.unit,
+        "n": a.n,
+        "n_patients": a.n_patients,
+        "n_asked": a.n_asked,
+        "yield": a.found,
+        **_estimate("", a.trials),
+        "r": a.r,
+        "spearman": a.spearman,
+        "ccc": a.ccc,
+        "icc": a.icc[0] if a.icc else None,
+        **{f"{name}_{end}": pair[i] if pair else None for name, pair in pairs.items() for i, end in _ENDS},
+        "median_error": a.median_error,
+        "bias": a.bias,
+        "within": a.within,
+        "tolerance": tolerance,
+        "ceiling": _centre(ceiling),
+        **_estimate("paper_", paper),
+        "note": "; ".join(note for note in notes if note),
+    }
+
+
+_ENDS = ((0, "low"), (1, "high"))
+
+
+def _estimate(prefix: str, estimate: Estimate | None) -> dict[str, float | None]:
+    names = ("mean", "sd", "low", "high")
+    return {prefix + name: getattr(estimate, name) if estimate else None for name in names}
+
+
+def _centre(agreement: Agreement | None) -> float | None:
+    if agreement is None:
+        return None
+    return agreement.trials.mean if agreement.trials else agreement.r
+
+
+HEADER = (
+    "",
+    "layout",
+    "from",
+    "against",
+    "mean r",
+    "SD",
+    "95 % interval",
+    "n",
+    "yield",
+    "median error",
+    "bias [limits]",
+    "ceiling",
+    "paper",
+)
+
+
+def to_text_rows(table: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Turn the long table into cells of text, one tuple per line under `HEADER`."""
+    return [_text_row(line) for _, line in table.iterrows()]
+
+
+def _text_row(line: pd.Series) -> tuple[str, ...]:
+    estimable = not pd.isna(line["mean"])
+    note = str(line["note"]).split(";")[0]
+    unit = f" {line['unit']}" if line["unit"] else " mV RMSE"
+    bias = "" if pd.isna(line["bias"]) else f"{line['bias']:+.1f}"
+    limits = "" if pd.isna(line["limit_low"]) else f" [{line['limit_low']:+.1f}, {line['limit_high']:+.1f}]"
+    digits = 2 if line["quantity"] in ("Signal", "HR") else 1
+    error = "" if pd.isna(line["median_error"]) else f"{line['median_error']:.{digits}f}{unit}"
+    paper = "" if pd.isna(line["paper_mean"]) else f"{line['paper_mean']:.3f} ± {line['paper_sd']:.3f}"
+    return (
+        str(line["quantity"]),
+        str(line["layout"]),
+        str(line["source"]),
+        str(line["reference"]),
+        f"{line['mean']:.3f}" if estimable else note or "not estimable",
+        f"{line['sd']:.3f}" if estimable else "",
+        f"{line['low']:.3f} to {line['high']:.3f}" if estimable else "",
+        f"{line['n']} of {line['n_asked']}",
+        "" if pd.isna(line["yield"]) else f"{100 * line['yield']:.0f} %",
+        error,
+        bias + limits,
+        "" if pd.isna(line["ceiling"]) else f"{line['ceiling']:.3f}",
+        paper,
+    )
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """Render the table as Markdown, notes below."""
+    lines = [HEADER, ("---",) * len(HEADER), *to_text_rows(table)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n\n" + "\n".join(_notes(table))
+
+
+def to_html(table: pd.DataFrame) -> str:
+    """Render the table as an HTML fragment; layout names are the user's and are escaped."""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in HEADER)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in line) + "</tr>"
+        for line in to_text_rows(table)
+    )
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in _notes(table))
+    return (
+        f'<table class="table1"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><ul>{notes}</ul>'
+    )
+
+
+def _notes(table: pd.DataFrame) -> list[str]:
+    shown = set(zip(table["quantity"], table["layout"], strict=True))
+    remarks = [f"{quantity}, {layout}: {note}" for (quantity, layout), note in PAPER_NOTES.items()
+               if (quantity, layout) in shown]  # fmt: skip
+    return [
+        "Mean, SD and interval over 1000 bootstrap trials that draw patients; SD is that of the estimate.",
+        "Signal: mean over leads of the correlation at zero lag, then over scans.",
+        "segments: median over the groups of leads drawn together; strip: the long V1.",
+        "Ceiling: the same table for the drawn masks. Paper: Li et al. 2020, Table 1, whose leads are not stated.",
+        *remarks,
+    ]
