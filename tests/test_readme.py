@@ -1,0 +1,41 @@
+"""Every command of the README runs."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+LINES = [
+    line for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines() if line
+]
+MAKE_LINES = [line for line in LINES if line.startswith("make ")]
+MAKE_LINES += re.findall(r"`(make [^`]+)`", README)
+INKBEAT_LINES = [line for line in LINES if line.startswith("inkbeat ")]
+
+
+def test_every_line_is_a_command_we_know():
+    assert LINES
+    assert set(LINES) <= {*MAKE_LINES, *INKBEAT_LINES}
+
+
+@pytest.mark.parametrize("line", sorted(set(MAKE_LINES)))
+def test_make_target_exists(line):
+    # -n: the targets themselves are the test suite and the benchmark; they are tried by the slow tests.
+    done = subprocess.run([*shlex.split(line), "-n"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_commands_of_the_readme_run_one_after_the_other(tmp_path):
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
+    for line in INKBEAT_LINES:
+        command = [sys.executable, "-m", "lightning_app", *shlex.split(line)[1:]]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environ)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    assert (tmp_path / "runs/smoke/report/report.html").is_file()
