@@ -1,4 +1,4 @@
-"""What a cell adds to Lightning's loop: keyed randomness, per-epoch records, checkpoints, progress, stopping."""
+"""What a cell adds to Lightning's loop: keyed randomness, records, checkpoints, progress, stopping."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ def seed_all(*key: int) -> None:
 class EpochRecorder(Checkpoint):
     """Keeps one row of metrics per epoch, inside the checkpoint and as a CSV file derived from it.
 
-    The rows travel in the checkpoint, so weights and log can never disagree: after a kill the log goes back to
-    the epoch the weights go back to.
+    The rows travel in the checkpoint, so weights and log can never disagree: after a kill the log goes back
+    to the epoch the weights go back to.
 
     Args:
         stage: Name of the stage in the rows.
@@ -169,12 +169,9 @@ class Watch(pl.Callback):
         self._started_at = 0.0
         self._steps_before = 0
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the signal back from Lightning."""
-        self._stop.listen()
-
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock, and take the signal back from Lightning, which has just installed its own."""
+        self._stop.listen()
         self._started_at = time.monotonic()
         self._steps_before = trainer.global_step
 

@@ -1,8 +1,9 @@
 """Checkpoints that survive a kill at any instant.
 
-Three files: `last.ckpt`, `previous.ckpt` and `checkpoints.sha256` with the hashes of both. The hash of the new
-checkpoint is written down before the new file takes its name, so whatever step a kill falls into, at least one
-of the two files has a hash on the list. A file that has none (truncated, edited, half-written) is passed over.
+Three files: `last.ckpt`, `previous.ckpt` and `checkpoints.sha256` with the hashes of both. The hash of the
+new checkpoint is written down before the new file takes its name, so whatever step a kill falls into, at
+least one of the two files has a hash on the list. A file that has none (truncated, edited, half-written) is
+passed over.
 """
 
 from __future__ import annotations

@@ -189,12 +189,11 @@ def _is_dataclass(node: ast.ClassDef) -> bool:
 
 
 def _dataclass_signature(node: ast.ClassDef, tree: ast.Module, module: str, path: Path) -> Signature:
-    fields = [
-        item for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
-    ]
     arguments = [
-        _argument(item.target.id, item.annotation, item.value is None, tree, module, path) for item in fields
-    ]  # type: ignore[union-attr]
+        _argument(item.target.id, item.annotation, item.value is None, tree, module, path)
+        for item in node.body
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+    ]
     return Signature({argument.name: argument for argument in arguments}, open=bool(node.bases))
 
 

@@ -1,6 +1,7 @@
-"""The command line. Nothing heavy is imported before a command needs it, so help, plan and status answer at once.
+"""The command line. Nothing heavy is imported before a command needs it, so help and plan answer at once.
 
-Exit codes: 0 ok, 1 a cell failed, 2 configuration, 3 data, 4 integrity or security, 75 interrupted and resumable.
+Exit codes: 0 ok, 1 a cell failed, 2 configuration, 3 data, 4 integrity or security, 75 interrupted and
+resumable.
 """
 
 from __future__ import annotations

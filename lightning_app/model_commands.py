@@ -28,7 +28,7 @@ def models(as_json: bool) -> None:
     click.echo(table(rows))
 
 
-def architectures() -> list[tuple[type[Any], dict[str, Any]]]:
+def architectures() -> list[tuple[Any, dict[str, Any]]]:
     """Find every concrete SegmentationModule below `models`, with each of its backbones."""
     import models as package
     from models.segmentation import SegmentationModule
@@ -36,7 +36,8 @@ def architectures() -> list[tuple[type[Any], dict[str, Any]]]:
     found = []
     for info in pkgutil.iter_modules(package.__path__):
         module = importlib.import_module(f"models.{info.name}")
-        for _, kind in inspect.getmembers(module, inspect.isclass):
+        kinds: list[Any] = [kind for _, kind in inspect.getmembers(module, inspect.isclass)]
+        for kind in kinds:
             is_own = kind.__module__ == module.__name__ and issubclass(kind, SegmentationModule)
             if is_own and kind.build_net is not SegmentationModule.build_net:
                 found += [(kind, arguments) for arguments in _variants(kind)]

@@ -110,13 +110,13 @@ def board_table(board: Board) -> RenderableType:
     parts: list[RenderableType] = [working] if progress else []
     parts.append(_model_table(board))
     left_s = board.left_s(progress)
-    spent = duration(time.monotonic() - board.started_at)
+    spent = f" · {duration(time.monotonic() - board.started_at)} so far" if progress else ""
     left = (
         f", about {duration(left_s)} left"
         if left_s is not None and (progress or board.keys("missing"))
         else ""
     )
-    parts.append(Text(f"{board.counts()} · {spent} so far{left}"))
+    parts.append(Text(f"{board.counts()}{spent}{left}"))
     return Group(*parts)
 
 

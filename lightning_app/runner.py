@@ -230,7 +230,7 @@ def _listen(connection: Any, view: View) -> dict[str, float]:
             costs: dict[str, float] = content
             return costs
         what, done, total = content
-        if done == total or done % max(1, total // 4) == 0:
+        if done == total or done % -(-total // 4) == 0:
             view.say(f"  {what}: {done} of {total}")
 
 

@@ -85,7 +85,7 @@ def status(runs: Path, is_watching: bool, as_json: bool) -> None:
     """Show how far the sweep in RUNS/<sweep>, or every sweep below RUNS, is."""
     from lightning_app.progress import Board, watch
 
-    boards = [Board(store, store.plan()["cells"], {}) for store in _stores(runs)]
+    boards = [Board(store, store.plan()["cells"], {}) for store in stores_below(runs)]
     for board in boards:
         board.refresh()
     if as_json:
@@ -102,7 +102,8 @@ def status(runs: Path, is_watching: bool, as_json: bool) -> None:
             _print_board(board)
 
 
-def _stores(runs: Path) -> list[Any]:
+def stores_below(runs: Path) -> list[Any]:
+    """Find the sweeps in a folder: the folder itself, or those one level below."""
     from lightning_app.cells import Store
 
     if (runs / "sweep.json").is_file():

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from datamodules.page import write_mask_png
-from lightning_app.evaluate.segmentation import scan_metrics
+from lightning_app.evaluate.segmentation import scan_metrics, threshold_curve
 from lightning_app.specs import Evaluation
 from models.windows import predict_page, prepare, to_mask
 
@@ -23,7 +23,7 @@ def score_pages(
     device: torch.device,
     predictions: Path,
     between: Callable[[int, int, float], None],
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Predict every test page of a datamodule and score it.
 
     Args:
@@ -35,23 +35,25 @@ def score_pages(
         between: Called after each page with its number, the number of pages and its Dice.
 
     Returns:
-        One row per scan: ids, layout and every metric.
+        One row per scan: ids, layout and every metric; and one row per scan and threshold: pixel counts.
     """
     datamodule.setup("test")
     scans = datamodule.test_scans()
     ready = prepare(module.to(device))
     predictions.mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows, counts = [], []
     for number, scan in enumerate(scans, start=1):
         probability = predict_page(ready, datamodule.page(scan), overlap_px=evaluation.overlap_px)
         predicted = to_mask(probability, evaluation.threshold).numpy()
-        metrics = scan_metrics(predicted, np.asarray(datamodule.mask(scan)) > 0, scan.px_per_mv)
+        truth = np.asarray(datamodule.mask(scan)) > 0
+        metrics = scan_metrics(predicted, truth, scan.px_per_mv)
+        counts += threshold_curve(probability.numpy(), truth).rows(scan_id=scan.scan_id)
         write_mask_png(predictions / f"{scan.scan_id}.png", predicted)
         rows.append(
             {"scan_id": scan.scan_id, "patient_id": scan.patient_id, "layout": scan.layout, **metrics}
         )
         between(number, len(scans), metrics["dice"])
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows), pd.DataFrame(counts)
 
 
 def accelerator_device(trainer_arguments: dict[str, Any]) -> torch.device:

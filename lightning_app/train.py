@@ -1,9 +1,9 @@
 """One cell: seed, build, pretrain, fit, test on every set, write the result.
 
-Each stage leaves its outcome in the cell's folder before the next begins (`stages.json` has the hashes), so a
-cell that was killed goes on with the stage it was in, and inside a training with the epoch it was in. What is
-drawn at random is keyed to (seed, stage, epoch, step); so the weights, the log and the rows are the same bytes
-as without the kill.
+Each stage leaves its outcome in the cell's folder before the next begins (`stages.json` has the hashes), so
+a cell that was killed goes on with the stage it was in, and inside a training with the epoch it was in. What
+is drawn at random is keyed to (seed, stage, epoch, step); so the weights, the log and the rows are the same
+bytes as without the kill.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import pytorch_lightning as pl
 import safetensors.torch
 import torch
 
-from datamodules.errors import DataError, InkbeatError, IntegrityError, Interrupted, Problem
+from datamodules.errors import DataError, IntegrityError, Interrupted, Problem
 from lightning_app.callbacks import (
     SAVE_EVERY_S,
     EpochRecorder,
@@ -42,6 +42,7 @@ from lightning_app.callbacks import (
     Watch,
     seed_all,
 )
+from lightning_app.cell_tracking import CellTracking
 from lightning_app.cells import (
     PROGRESS,
     RESULT,
@@ -58,6 +59,7 @@ from lightning_app.checkpoints import Checkpoints
 from lightning_app.engines import EXIT_BUSY, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Job, Slot
 from lightning_app.specs import HELD_OUT, CellSpec, Component
 from lightning_app.testing import accelerator_device, score_pages
+from models.complexity import macs_per_patch, parameters
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +163,7 @@ class _Cell:
             )
         plan = self.store.plan()
         self.label = next((cell["model"] for cell in plan["cells"] if cell["key"] == job.key), job.key)
-        self.cohorts = {
+        self.cohorts: dict[str, Path] = {
             entry["id"]: (self.store.root / entry["path"]).resolve() for entry in plan["cohorts"].values()
         }
         self.name = plan["name"]
@@ -169,6 +171,7 @@ class _Cell:
         self.progress = ProgressFile(self.folder)
         self.stop = Stop()
         self.rows: list[Row] = []
+        self.tracking = CellTracking(self.store.root, self.folder, self.name, self.label, self.spec)
 
     def run(self) -> None:
         self.stop.listen()
@@ -180,8 +183,8 @@ class _Cell:
         self._load(module, self.folder / WEIGHTS)
         self.rows = self.stages.read("fit")["rows"]
         self._write_metrics(self.rows)
-        scans = self._test(module)
-        self._finish(scans, time.monotonic() - started)
+        self._test(module)
+        self._finish(module, started)
 
     def _build_model(self) -> Any:
         # Seed first, build second: the first weights belong to the seed in the spec.
@@ -222,7 +225,7 @@ class _Cell:
             checkpoints,
             self.spec.fit_key,
             self.stop,
-            self._write_metrics,
+            self._on_epoch,
             float(os.environ.get(SAVE_EVERY_VARIABLE, SAVE_EVERY_S)),
         )
         callbacks = [
@@ -236,7 +239,11 @@ class _Cell:
             log.info("%s goes on from %s", stage, resume_from.name)
         with warnings.catch_warnings():
             _quieten_lightning()
-            trainer.fit(module, datamodule=datamodule, ckpt_path=resume_from, weights_only=True)
+            try:
+                trainer.fit(module, datamodule=datamodule, ckpt_path=resume_from, weights_only=True)
+            except SystemExit:  # Lightning's own answer to a SIGTERM that came before ours was in place
+                self.stop.check()
+                raise
         self.stop.listen()
         self.stop.check()
 
@@ -257,10 +264,13 @@ class _Cell:
                 **arguments,
             )
 
+    def _on_epoch(self, rows: list[Row]) -> None:
+        self.progress.keep(loss=rows[-1].get("train_loss"))
+        self.tracking.epoch(rows[-1])
+        self._write_metrics(rows)
+
     def _write_metrics(self, rows: list[Row]) -> None:
         """Write metrics.csv, always whole: after a resume it must not hold epochs that are trained again."""
-        if rows:
-            self.progress.keep(loss=rows[-1].get("train_loss"))
         names = ["stage", "epoch", "step"]
         names += sorted({name for row in rows for name in row} - set(names))
         text = io.StringIO()
@@ -271,44 +281,45 @@ class _Cell:
 
     # Testing
 
-    def _test(self, module: Any) -> pd.DataFrame:
+    def _test(self, module: Any) -> None:
         """Test on the held-out fold and on every further set; a set that is done is not tested again."""
         device = accelerator_device(dict(self.spec.trainer))
-        sets = {HELD_OUT: self.spec.fit_on, **{test.name: test for test in self.spec.test_on}}
-        frames = []
-        for name, component in sets.items():
-            path = self.folder / "rows" / f"{name}.parquet"
-            if not self.stages.holds(f"test {name}", path):
-                self._test_on(name, component, module, device, path)
-            frames.append(pd.read_parquet(path))
-        return pd.concat(frames, ignore_index=True)
+        for name, component in self._sets().items():
+            if not self.stages.holds(f"test {name}", *self._tables_of(name)):
+                self._test_on(name, component, module, device)
 
-    def _test_on(
-        self, name: str, component: Component, module: Any, device: torch.device, path: Path
-    ) -> None:
+    def _sets(self) -> dict[str, Component]:
+        return {HELD_OUT: self.spec.fit_on, **{test.name: test for test in self.spec.test_on}}
+
+    def _tables_of(self, name: str) -> tuple[Path, Path]:
+        """Where the per-scan rows and the threshold counts of a test set are kept."""
+        folder = self.folder / "rows"
+        return folder / f"{name}.parquet", folder / f"{name}.thresholds.parquet"
+
+    def _test_on(self, name: str, component: Component, module: Any, device: torch.device) -> None:
         dices: list[float] = []
 
         def between(number: int, total: int, dice: float) -> None:
             dices.append(dice)
-            mean = round(float(pd.Series(dices).mean()), 4)
             if name == HELD_OUT:
-                self.progress.keep(dice=mean)
+                self.progress.keep(dice=_mean(pd.Series(dices)))
             self.progress.write(f"test {name}", step=number, steps=total)
             self.stop.check()
 
         predictions = self.folder / "predictions" / name
-        rows = score_pages(
+        tables = score_pages(
             module, self._datamodule(component), self.spec.evaluation, device, predictions, between
         )
-        rows.insert(0, "test_set", name)
-        path.parent.mkdir(exist_ok=True)
-        write_durably(path, _parquet(rows))
-        self.stages.record(f"test {name}", path)
+        for path, table in zip(self._tables_of(name), tables, strict=True):
+            table.insert(0, "test_set", name)
+            path.parent.mkdir(exist_ok=True)
+            write_durably(path, _parquet(table))
+        self.stages.record(f"test {name}", *self._tables_of(name))
 
     # Data
 
     def _datamodule(self, component: Component) -> Any:
-        """Build a datamodule: the cell gives cohort path, fold and seeds, where its constructor takes them."""
+        """Build a datamodule; the cell gives cohort path, fold and seeds where the constructor takes them."""
         kind = class_of(component.class_path)
         accepted = inspect.signature(kind).parameters
         open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
@@ -328,12 +339,12 @@ class _Cell:
         return kind(**arguments)
 
     def _checked_cohort(self, content_id: str) -> Path:
-        try:
-            return self.cohorts[content_id]
-        except KeyError:
+        path = self.cohorts.get(content_id)
+        if path is None:
             raise DataError(
                 Problem("COHORT_MISSING", content_id, "not in the sweep's plan", "", "run the sweep again")
-            ) from None
+            )
+        return path
 
     # Weights and donors
 
@@ -373,41 +384,60 @@ class _Cell:
         return True
 
     def _take_set(self, source: Path, name: str) -> None:
-        rows = source / "rows" / f"{name}.parquet"
-        if not rows.is_file():
+        tables = self._tables_of(name)
+        if not all((source / "rows" / path.name).is_file() for path in tables):
             return
         shutil.copytree(source / "predictions" / name, self.folder / "predictions" / name, dirs_exist_ok=True)
-        _copy(rows, self.folder / "rows" / rows.name)
-        self.stages.record(f"test {name}", self.folder / "rows" / rows.name)
+        for path in tables:
+            _copy(source / "rows" / path.name, path)
+        self.stages.record(f"test {name}", *tables)
 
     # The end
 
-    def _finish(self, scans: pd.DataFrame, seconds: float) -> None:
-        named = {
+    def _finish(self, module: Any, started: float) -> None:
+        tables = zip(*(self._tables_of(name) for name in self._sets()), strict=True)
+        scans, thresholds = (self._labelled([pd.read_parquet(path) for path in paths]) for paths in tables)
+        write_durably(self.folder / "scans.parquet", _parquet(scans))
+        write_durably(self.folder / "thresholds.parquet", _parquet(thresholds))
+        write_json(self.folder / "environment.json", environment(self.slot))
+        Checkpoints(self.folder).keep_last_only()
+        cost = {"params": parameters(module), "macs": macs_per_patch(module)}
+        dice = {name: _mean(group["dice"]) for name, group in scans.groupby("test_set", sort=True)}
+        self.progress.write("record")
+        self.tracking.finish(self.rows, scans, {**cost, "dice": dice})
+        result = result_of(
+            self.folder,
+            self.spec.key,
+            "done",
+            self._artefacts(),
+            fit_key=self.spec.fit_key,
+            seconds=round(time.monotonic() - started, 1),
+            cpu_seconds=round(time.process_time(), 1),
+            **cost,
+            dice=dice,
+        )
+        write_json(self.folder / RESULT, result)
+        (self.folder / PROGRESS).unlink(missing_ok=True)
+
+    def _labelled(self, tables: list[pd.DataFrame]) -> pd.DataFrame:
+        """Join the tables of all test sets and say which cell they are of."""
+        table = pd.concat(tables, ignore_index=True)
+        labels = {
             "cell": self.spec.key,
             "model": self.label,
             "fold": self.spec.folds.fold,
             "seed": self.spec.seeds.weights,
         }
-        for position, (name, value) in enumerate(named.items()):
-            scans.insert(position, name, value)
-        write_durably(self.folder / "scans.parquet", _parquet(scans))
-        write_json(self.folder / "environment.json", environment(self.slot))
-        Checkpoints(self.folder).keep_last_only()
-        kept = [SPEC, "scans.parquet", "metrics.csv", WEIGHTS, "last.ckpt", "environment.json", "stages.json"]
-        kept += [path.relative_to(self.folder).as_posix() for path in self.folder.glob("predictions/*/*.png")]
-        kept += [path.relative_to(self.folder).as_posix() for path in self.folder.glob("rows/*.parquet")]
-        result = result_of(
-            self.folder,
-            self.spec.key,
-            "done",
-            kept,
-            fit_key=self.spec.fit_key,
-            seconds=round(seconds, 1),
-            dice={name: _mean(group["dice"]) for name, group in scans.groupby("test_set", sort=True)},
-        )
-        write_json(self.folder / RESULT, result)
-        (self.folder / PROGRESS).unlink(missing_ok=True)
+        for position, (name, value) in enumerate(labels.items()):
+            table.insert(position, name, value)
+        return table
+
+    def _artefacts(self) -> list[str]:
+        found = [SPEC, "scans.parquet", "thresholds.parquet", "metrics.csv", WEIGHTS, "last.ckpt"]
+        found += ["environment.json", "stages.json"]
+        for pattern in ("predictions/*/*.png", "rows/*.parquet"):
+            found += [path.relative_to(self.folder).as_posix() for path in self.folder.glob(pattern)]
+        return found
 
 
 class _Stages:
@@ -420,19 +450,21 @@ class _Stages:
         except IntegrityError:
             self._done = {}
 
-    def holds(self, stage: str, outcome: Path) -> bool:
-        """Tell whether the stage is finished and its outcome is still what it was."""
+    def holds(self, stage: str, *outcomes: Path) -> bool:
+        """Tell whether the stage is finished and its outcomes are still what they were."""
         entry = self._done.get(stage)
-        return entry is not None and outcome.is_file() and sha256_of(outcome) == entry["sha256"]
+        return entry is not None and all(
+            path.is_file() and sha256_of(path) == entry["sha256"].get(path.name) for path in outcomes
+        )
 
     def read(self, stage: str) -> dict[str, Any]:
         """Give what was recorded with a finished stage."""
         entry: dict[str, Any] = self._done[stage]
         return entry
 
-    def record(self, stage: str, outcome: Path, **more: Any) -> None:
+    def record(self, stage: str, *outcomes: Path, **more: Any) -> None:
         """Note that a stage is finished."""
-        self._done[stage] = {"sha256": sha256_of(outcome), **more}
+        self._done[stage] = {"sha256": {path.name: sha256_of(path) for path in outcomes}, **more}
         write_json(self._path, self._done)
 
 

@@ -1,4 +1,4 @@
-"""Engines start one process per cell and report that it ended; what came of it stands in the cell's folder."""
+"""Engines start one process per cell and report that it ended; what came of it stands in its folder."""
 
 from __future__ import annotations
 

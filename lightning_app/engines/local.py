@@ -1,8 +1,9 @@
 """The default engine: one fresh process per cell on this machine.
 
-Processes come from a forkserver that has torch and Lightning imported already, so a cell starts in hundredths
-of a second instead of ten seconds, and still every cell has a process of its own: nothing leaks from one to the
-next and a crash takes only itself down. (pebble does this too; its licence is not one we can ship.)
+Processes come from a forkserver that has torch and Lightning imported already, so a cell starts in
+hundredths of a second instead of ten seconds, and still every cell has a process of its own: nothing leaks
+from one to the next and a crash takes only itself down. (pebble does this too, under a licence that this
+project does not ship.)
 
 Rules learned by measuring: the end of a process is judged by its exit code, never by a pipe; the preloading
 process never touches CUDA; a driver that dies takes its cells with it, and the lock on each cell holds

@@ -69,7 +69,9 @@ def outcome(job: Job) -> dict[str, str]:
     """Hash everything a cell leaves that must not depend on interruptions."""
     folder = Store(job.sweep_dir).folder(job.key)
     paths = [folder / name for name in COMPARED] + sorted(folder.glob("predictions/*/*.png"))
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths
+    }
 
 
 def wait_for(condition, seconds: float = 30) -> None:
