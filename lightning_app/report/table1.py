@@ -64,7 +64,7 @@ class Cell:
         source: `segments`, `strip`, or `leads` for the signal.
         reference: `same delineator`, `human`, or `true signal`.
         unit: Of errors; empty for the signal.
-        agreement: Counts, errors and correlation; for the signal `r` is the mean PCC and `trials` its bootstrap.
+        agreement: Counts, errors and correlation; for the signal `r` is the mean PCC, `trials` its bootstrap.
     """
 
     quantity: str
@@ -289,6 +289,6 @@ def _notes(table: pd.DataFrame) -> list[str]:
         "Mean, SD and interval over 1000 bootstrap trials that draw patients; SD is that of the estimate.",
         "Signal: mean over leads of the correlation at zero lag, then over scans.",
         "segments: median over the groups of leads drawn together; strip: the long V1.",
-        "Ceiling: the same table for the drawn masks. Paper: Li et al. 2020, Table 1, whose leads are not stated.",
+        "Ceiling: the same table for the drawn masks. Paper: Li et al. 2020, Table 1 (leads not stated).",
         *remarks,
     ]
