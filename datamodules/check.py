@@ -419,9 +419,10 @@ def _page_facts(facts: ScanFacts, page: Page, problems: list[Problem], notes: li
         got = "hardly any ink"
         problems.append(Problem("NO_WAVEFORM", facts.scan_id, got, "a page with a trace", "scan it again"))
         return facts
-    shape = np.array(page.ink.shape, dtype=np.int64).tobytes()
-    sha256 = hashlib.sha256(shape + page.ink.tobytes()).hexdigest()
-    return dataclasses.replace(facts, page_sha256=sha256, page_bits=page_bits(page.ink))
+    pixels = np.packbits(page.ink > 127) if page.is_binary else np.ascontiguousarray(page.ink)
+    sha256 = hashlib.sha256(f"{page.ink.shape}".encode())
+    sha256.update(pixels)
+    return dataclasses.replace(facts, page_sha256=sha256.hexdigest(), page_bits=page_bits(page.ink))
 
 
 def _under_id(problem: Problem, scan_id: str) -> Problem:
