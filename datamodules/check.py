@@ -421,7 +421,7 @@ def _page_facts(facts: ScanFacts, page: Page, problems: list[Problem], notes: li
         return facts
     pixels = np.packbits(page.ink > 127) if page.is_binary else np.ascontiguousarray(page.ink)
     sha256 = hashlib.sha256(f"{page.ink.shape}".encode())
-    sha256.update(pixels)
+    sha256.update(pixels.tobytes())
     return dataclasses.replace(facts, page_sha256=sha256.hexdigest(), page_bits=page_bits(page.ink))
 
 
