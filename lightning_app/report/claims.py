@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +11,7 @@ import pandas as pd
 
 from lightning_app.evaluate.statistics import Summary, summarise_columns
 from lightning_app.report.analysis_plan import AnalysisPlan
-from lightning_app.report.tables import HELD_OUT, scores
+from lightning_app.report.tables import HELD_OUT, counted, scores
 
 Verdict = Literal["reproduced", "not reproduced", "not decided"]
 
@@ -91,7 +92,7 @@ def _outside_chance(contrasts: pd.DataFrame, reference: str) -> Claim | None:
         "Its lead over every other network is outside chance (Holm, 0.05)",
         verdict,
         f"{len(worse)} of {len(own)} models below {reference} with Holm p < 0.05, "
-        f"n = {int(own['n_scans'].max())} scans of {int(own['n_patients'].max())} patients",
+        f"n = {counted(own['n_scans'].max(), own['n_patients'].max())}",
     )
 
 
@@ -132,7 +133,7 @@ def _noise_helps(
     return Claim(
         "Moderate pepper-and-salt noise slightly raises U-Net's Dice on colour pages",
         verdict,
-        f"{reference}, change against clean at {evidence}; n = {n.n_scans} pages of {n.n_patients} patients",
+        f"{reference}, change against clean at {evidence}; n = {counted(n.n_scans, n.n_patients)}",
     )
 
 
@@ -141,7 +142,7 @@ def _gain(gain: Summary) -> str:
 
 
 def _with_interval(row: pd.Series[float]) -> str:
-    return (
-        f"{row['dice_mean']:.3f} [{row['dice_ci_low']:.3f}, {row['dice_ci_high']:.3f}], "
-        f"n = {int(row['n_scans'])} scans of {int(row['n_patients'])} patients"
-    )
+    interval = f"[{row['dice_ci_low']:.3f}, {row['dice_ci_high']:.3f}]"
+    if not math.isfinite(row["dice_ci_low"]):
+        interval = "(interval not estimable)"
+    return f"{row['dice_mean']:.3f} {interval}, n = {counted(row['n_scans'], row['n_patients'])}"

@@ -21,6 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 from PIL import Image, ImageDraw, ImageFont
 
+from lightning_app.report.tables import counted
+
 Ink = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Layers = Sequence[tuple[npt.NDArray[np.float32], str]]  # cover in [0, 1] and the colour it is painted with
@@ -189,9 +191,10 @@ def threshold_figure(curves: pd.DataFrame, threshold: float, colours: Mapping[st
         axes.axvline(threshold, color=GRID, linewidth=1.6, zorder=0)
         axes.annotate(
             f"threshold of this sweep: {threshold:g}",
-            (threshold, 0.02),
-            xytext=(5, 0),
+            (threshold, 1.02),
+            xytext=(0, 4),
             textcoords="offset points",
+            annotation_clip=False,
             fontsize=8.5,
         )
         for i, model in enumerate(models):
@@ -408,6 +411,8 @@ def _count_text(table: pd.DataFrame) -> str:
         low, high = int(table[column].min()), int(table[column].max())
         return f"{low}" if low == high else f"{low} to {high}"
 
+    if table[["n_scans", "n_patients"]].nunique().max() == 1:
+        return f"n = {counted(table['n_scans'].iloc[0], table['n_patients'].iloc[0])}"
     return f"n = {span('n_scans')} scans of {span('n_patients')} patients"
 
 

@@ -24,6 +24,7 @@ from lightning_app.report.results import SweepResults, read_results
 TEMPLATES = Path(__file__).parent
 MAX_MODELS_IN_5B = 4  # more bars than that in a group cannot be read
 CSV_FORMAT = "%.8g"
+TRAINING_WORDS = {"pretrain_epochs": "epochs of pre-training", "epochs": "epochs", "precision": "precision"}
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,7 @@ def _draw_charts(report: _Report, folder: Path) -> tuple[list[_Figure], list[str
         curves = pd.concat([curves[curves["model"] == model] for model in held_out["model"]])
         figure = figures.threshold_figure(curves, _threshold(report.results), colours)
         figures.save_figure(figure, folder / "threshold")
-        caption = "For information: no threshold is chosen here."
+        caption = "The ranking is at the sweep's fixed threshold; the curve is for information."
         drawn.append(_Figure("threshold", "Dice at every threshold", caption, folder / "threshold.png"))
     return drawn, []
 
@@ -402,6 +403,7 @@ def _facts(report: _Report) -> dict[str, str]:
         "Folds": f"{len(folds)} of {_fold_count(results)} ({', '.join(map(str, folds))})",
         "Weight seeds": ", ".join(str(seed) for seed in sorted(set(results.cells["seed"]))),
         "Scans": f"{held_out['scan_id'].nunique()} held out, of {held_out['patient_id'].nunique()} patients",
+        "Training": _training(next(iter(results.specs.values()))),
         "Signals": str(results.plan.get("sweep", {}).get("signals", "")),
         "Cohorts": ", ".join(f"{name} {cohort['id'][:12]}" for name, cohort in cohorts.items()),
         **_environment_facts(list(results.environments.values())),
@@ -410,6 +412,18 @@ def _facts(report: _Report) -> dict[str, str]:
         "Metrics": f"version {METRICS_VERSION}; NSD and HD95 as in surface-distance 0.1",
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def _training(spec: Mapping[str, Any]) -> str:
+    """How long and on what was trained: tells a reduced protocol from the paper's."""
+    training, data = spec.get("training", {}), spec.get("fit_on", {}).get("init_args", {})
+    parts = [f"{training[name]} {what}" for name, what in TRAINING_WORDS.items() if name in training]
+    parts += [
+        f"{name.replace('_', ' ')} {data[name]}"
+        for name in ("batch_size", "patches_per_scan")
+        if name in data
+    ]
+    return ", ".join(parts)
 
 
 def _environment_facts(environments: list[Mapping[str, Any]]) -> dict[str, str]:
@@ -443,7 +457,13 @@ def _render(template: str, context: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"score": _score, "interval": _interval, "p": _p, "count": _count}
+    environment.filters |= {
+        "score": _score,
+        "interval": _interval,
+        "p": _p,
+        "count": _count,
+        "counted": _counted,
+    }
     return environment.get_template(template).render(context)
 
 
@@ -456,6 +476,10 @@ def _interval(row: Mapping[str, Any], prefix: str = "", *, sign: bool = False) -
     if not math.isfinite(low):
         return "not estimable"
     return f"[{low:+.3f}, {high:+.3f}]" if sign else f"[{low:.3f}, {high:.3f}]"
+
+
+def _counted(row: Mapping[str, Any]) -> str:
+    return tables.counted(row["n_scans"], row["n_patients"])
 
 
 def _p(value: float) -> str:

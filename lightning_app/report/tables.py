@@ -26,7 +26,7 @@ NOT_METRICS = frozenset(
 )
 FIRST_METRICS = ("precision", "recall", "iou", "cldice", "nsd_1px", "nsd_2px", "hd95_px")
 BY_SCAN = ["model", "scan_id"]
-COST = {"params": "parameters", "macs": "multiply-adds per 128 px patch", "train_s": "training, s per cell"}
+COST = {"params": "parameters", "macs": "multiply-adds per 128 px patch", "cell_s": "time per cell, s"}
 ALSO_MEASURED = ("test_s", "patches_per_s", "pages_per_s", "peak_memory_mb")
 
 
@@ -45,6 +45,18 @@ class Scores:
     patients: list[str]
     layouts: list[str]
     draws: Resamples
+
+
+def counted(n_scans: float, n_patients: float) -> str:
+    """Say how many scans and patients.
+
+    Example:
+        >>> counted(6, 1)
+        '6 scans of 1 patient'
+    """
+    scans = "scan" if n_scans == 1 else "scans"
+    patients = "patient" if n_patients == 1 else "patients"
+    return f"{int(n_scans)} {scans} of {int(n_patients)} {patients}"
 
 
 def metric_columns(rows: pd.DataFrame) -> list[str]:
@@ -113,7 +125,7 @@ def benchmark_table(rows: pd.DataFrame, cells: pd.DataFrame, plan: AnalysisPlan)
         `model, test_set, rank, n_scans, n_patients, n_missing, dice_mean, dice_sd, dice_ci_low,
         dice_ci_high, dice_median, dice_pooled, dice_sd_folds, dice_sd_seeds`, then mean and n of every other
         metric, then
-        `folds_done, folds_planned, cells_done, cells_planned, complete, params, macs, train_s`.
+        `folds_done, folds_planned, cells_done, cells_planned, complete, params, macs, cell_s, train_s`.
 
     Raises:
         DataError: If a scan was scored twice, a patient lies in two folds, or complete models differ in
@@ -189,8 +201,8 @@ def _spreads(rows: pd.DataFrame) -> dict[Any, statistics.Spread]:
 
 def _cost(cells: pd.DataFrame) -> pd.DataFrame:
     """Median cost of a model's finished cells; a number no cell has told is NaN."""
-    done = cells[cells["state"] == "done"]
-    names = [*COST, *(name for name in ALSO_MEASURED if name in done.columns)]
+    done = cells[cells["state"] == "done"].rename(columns={"seconds": "cell_s"})
+    names = [*COST, "train_s", *(name for name in ALSO_MEASURED if name in done.columns)]
     return (
         done.reindex(columns=["model", *names])
         .groupby("model")

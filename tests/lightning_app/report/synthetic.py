@@ -111,6 +111,7 @@ def write_sweep(
                     "model": {"class_path": model.class_path, "init_args": {"width": 16}},
                     "folds": {"count": folds, "fold": fold, "seed": 0},
                     "seeds": {"weights": seed, "patches": seed},
+                    "training": {"pretrain_epochs": 1, "epochs": 3, "precision": "32-true"},
                     "evaluation": {"threshold": 0.15, "overlap_px": 64},
                     "test_on": test_on,
                     "label": model.name,
@@ -204,6 +205,7 @@ def _write_cell(cell, key, spec, model, state, scans, thresholds):
         "state": "done",
         "params": model.params,
         "macs": model.params * 70,
+        "seconds": 90.0,
         "train_s": 100.0 + model.params / 1e6 + fold,
         "result_sha256": hashlib.sha256(key.encode()).hexdigest(),
     }

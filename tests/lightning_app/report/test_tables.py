@@ -111,6 +111,7 @@ def test_costs_nobody_measured_are_empty_columns():
     table = tables.benchmark_table(*make(), PLAN)
     assert table["macs"].isna().all()
     assert table["train_s"].isna().all()
+    assert table["cell_s"].isna().all()
     assert table["params"].iloc[0] == pytest.approx(9e5)
 
 
