@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 from PIL import Image, ImageDraw, ImageFont
 
@@ -32,6 +33,7 @@ GRID = "#d0d7de"
 PALETTE = ("#2f6fde", "#d9730d", "#2e9e6b", "#9a5fd0", "#c2405f", "#7a8450", "#3aa5b5", "#8c6d46")
 RIGHT, FALSE_ALARM, MISSED = "#16181d", "#e8590c", "#1f7ae0"
 ZOOM_PX = 256
+MAX_NAMES_IN_PLOT = 4  # more models than that are numbered, with a key above
 ZOOM_SCALE = 1.5
 PANEL_PX = round(ZOOM_PX * ZOOM_SCALE)  # height of every panel of Fig. 4
 GAP_PX, TITLE_PX, HEAD_PX = 12, 30, 34
@@ -156,14 +158,22 @@ def cost_figure(table: pd.DataFrame, costs: Mapping[str, str], colours: Mapping[
         The figure.
     """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(min(12.0, 4.6 * len(costs) + 0.6), 3.8), layout="constrained")
+        figure = Figure(figsize=(min(12.0, 4.6 * len(costs) + 0.6), 4.1), layout="constrained")
         panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
+        names = {model: model for model in table["model"]}
+        if len(names) > MAX_NAMES_IN_PLOT:
+            names = {model: str(i) for i, model in enumerate(names, start=1)}
+            key = [
+                Line2D([], [], marker="o", ls="", color=colours[m], label=f"{i}  {m}")
+                for m, i in names.items()
+            ]
+            figure.legend(handles=key, loc="outside upper center", ncols=5, fontsize=8.5)
         for axes, (column, label) in zip(panels, costs.items(), strict=True):
             for row in table.to_dict("records"):
                 x, y = row[column], row["dice_mean"]
                 error = np.nan_to_num([[y - row["dice_ci_low"]], [row["dice_ci_high"] - y]])
                 axes.errorbar(x, y, yerr=error, fmt="o", ms=6.5, color=colours[row["model"]], elinewidth=1.2)
-            _name_points(axes, table, column)
+            _name_points(axes, table, column, names)
             _cost_axis(axes, table[column])
             axes.margins(x=0.12, y=0.15)
             axes.grid(visible=True, axis="y")
@@ -439,13 +449,13 @@ def _shade(models: Sequence[str], model: str, colours: Mapping[str, str]) -> tup
     return r, g, b
 
 
-def _name_points(axes: Axes, table: pd.DataFrame, column: str) -> None:
-    """Write the model's name beside each point, towards the middle of the panel."""
+def _name_points(axes: Axes, table: pd.DataFrame, column: str, names: Mapping[str, str]) -> None:
+    """Write the model's name or number beside each point, towards the middle of the panel."""
     value = np.log(table[column]) if axes.get_xscale() == "log" else table[column]
     middle = (value.min() + value.max()) / 2
     for row, left in zip(table.to_dict("records"), value > middle, strict=True):
         axes.annotate(
-            row["model"],
+            names[row["model"]],
             (row[column], row["dice_mean"]),
             xytext=(-7 if left else 7, 6),
             textcoords="offset points",

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from datamodules.errors import InkbeatError
+from datamodules.errors import DataError, InkbeatError, Problem
 from lightning_app.cells import write_durably
 from lightning_app.evaluate.segmentation import METRICS_VERSION
 from lightning_app.report import tables
@@ -288,7 +288,9 @@ class _HeldOutPages:
     def __init__(self, results: SweepResults) -> None:
         from datamodules.cohort import Cohort
 
-        name = results.plan["test_sets"][tables.HELD_OUT]
+        name = results.plan["test_sets"].get(tables.HELD_OUT)
+        if name is None:  # a datamodule of the user's own, with data this project cannot read
+            raise DataError(Problem("NO_COHORT", tables.HELD_OUT, "a data set without a cohort folder"))
         self._cells = results.root / "cells"
         self._cohort = Cohort.open((results.root / results.plan["cohorts"][name]["path"]).resolve())
         self._scans = {scan.scan_id: scan for scan in self._cohort.scans}
