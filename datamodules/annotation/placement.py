@@ -214,7 +214,9 @@ def _placement(
     page: CoarsePage, pieces: Sequence[Piece], time_scale: float, skew: float, start: float
 ) -> Placement:
     starts, profiles = _profiles(page, pieces, time_scale, skew)
-    heights, total = increasing_heights(profiles[:, :, int(np.argmin(np.abs(starts - start)))], _min_row_gap(page))
+    heights, total = increasing_heights(
+        profiles[:, :, int(np.argmin(np.abs(starts - start)))], _min_row_gap(page)
+    )
     rows = sorted({piece.row for piece in pieces})
     # Area averaging puts the middle of small pixel 0 at (shrink - 1) / 2.
     offset = (page.shrink - 1.0) / 2.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -107,7 +108,7 @@ def cut_pieces(
     for index, segment in enumerate(segments):
         n_parts = max(1, int(np.ceil((segment.stop_s - segment.start_s) / MAX_PIECE_S - 1e-6)))
         edges_s = np.linspace(segment.start_s, segment.stop_s, n_parts + 1)
-        for start_s, stop_s in zip(edges_s[:-1], edges_s[1:], strict=True):
+        for start_s, stop_s in pairwise(edges_s):
             first, stop = round(start_s * rate_hz), round(stop_s * rate_hz)
             values = np.asarray(mv[leads.index(segment.lead), first:stop], dtype=np.float64)
             finite = np.flatnonzero(np.isfinite(values))
