@@ -17,7 +17,9 @@ from lightning_app.digitize.trace import Edges
 
 MIN_COVERAGE = 0.5  # of the drawn seconds, over the page
 MIN_CHECK = 0.75  # mean of the laws; wrong layouts and pages upside down stay below .6
-MIN_RHYTHM = 0.9  # a strip that repeats its lead this well vouches for a page whose leads were scaled one by one
+MIN_EACH_CHECK = 0.5
+# A strip that repeats its lead this well vouches for a page whose leads were scaled one by one.
+MIN_RHYTHM = 0.9
 
 
 def lead_confidence(edges: Edges, columns: slice, radius_px: float) -> float:
@@ -84,5 +86,8 @@ def refuse_if_doubtful(segments: Sequence[SegmentReading], checks: Mapping[str, 
 
 def laws_hold(checks: Mapping[str, float]) -> bool:
     """Whether the laws vouch for the reading."""
+    values = list(checks.values())
     rhythm = [value for name, value in checks.items() if name.startswith("rhythm")]
-    return float(np.mean(list(checks.values()))) >= MIN_CHECK or bool(rhythm and min(rhythm) >= MIN_RHYTHM)
+    if rhythm and min(rhythm) >= MIN_RHYTHM:
+        return True
+    return float(np.mean(values)) >= MIN_CHECK and min(values) >= MIN_EACH_CHECK

@@ -283,6 +283,11 @@ def _refine(blocks: Array, frequency: float, slope: float, harmonics: list[int])
         return -float((np.abs(((blocks.T @ along_y) * along_x).sum(axis=0)) ** 2).sum())
 
     simplex = np.array([[0, 0], [12, 0], [0, 12]], dtype=float)
-    best = minimize(loss, np.zeros(2), method="Nelder-Mead", options={"initial_simplex": simplex, "xatol": 0.05, "fatol": 0})
+    best = minimize(
+        loss,
+        np.zeros(2),
+        method="Nelder-Mead",
+        options={"initial_simplex": simplex, "xatol": 0.05, "fatol": 0},
+    )
     fy, fx = np.array([frequency, slope * frequency]) + best.x * unit
     return float(fy), float(fx / fy)

@@ -7,6 +7,7 @@ Every step is a function of its own with its own test; this file only hands resu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +18,8 @@ from datamodules.layout import Layout, known_layouts, load_layout
 from datamodules.page import Page
 from lightning_app.digitize import confidence
 from lightning_app.digitize.grid import Grid, measure_grid
-from lightning_app.digitize.layouts import CHECK_RATE_HZ, Hypothesis, page_checks, rank_hypotheses
+from lightning_app.digitize.layouts import CHECK_RATE_HZ, Hypothesis, rank_hypotheses
+from lightning_app.digitize.mirror import refuse_if_mirrored
 from lightning_app.digitize.pulse import Pulse, find_pulse, without_grid
 from lightning_app.digitize.record import assemble
 from lightning_app.digitize.results import RATE_HZ, Digitized, DigitizeRefusal, Refusal, Scale, SegmentReading
@@ -58,6 +60,7 @@ def digitize_page(
     px_per_mv: float | None = None,
     mm_per_s: float | None = None,
     mm_per_mv: float | None = None,
+    predict: Callable[[NDArray[np.uint8]], Array] | None = None,
 ) -> Digitized | Refusal:
     """Read a page, or say why not.
 
@@ -69,6 +72,8 @@ def digitize_page(
         px_per_mv: Declared pixels per millivolt.
         mm_per_s: Declared paper speed.
         mm_per_mv: Declared gain.
+        predict: What made the probability out of ink. Asked again for a page that lies on its side, since networks learn
+            from upright ones.
 
     Returns:
         The reading, or a refusal.
@@ -78,25 +83,37 @@ def digitize_page(
         ConfigError: If the layout named does not exist.
     """
     if probability.shape != page.ink.shape:
-        raise ValueError(f"got a probability of shape {probability.shape}, wanted the page's {page.ink.shape}")
+        raise ValueError(
+            f"got a probability of shape {probability.shape}, wanted the page's {page.ink.shape}"
+        )
     wanted = load_layout(layout) if isinstance(layout, str) else layout
     try:
-        return _digitize(page, probability, wanted, Declared(px_per_s, px_per_mv, mm_per_s, mm_per_mv))
+        declared = Declared(px_per_s, px_per_mv, mm_per_s, mm_per_mv)
+        return _digitize(page, probability, wanted, declared, predict)
     except DigitizeRefusal as refusal:
         return Refusal(refusal.code, refusal.reason, refusal.remedy, refusal.details)
 
 
-def _digitize(page: Page, probability: Array, wanted: Layout | None, declared: Declared) -> Digitized:
+def _digitize(
+    page: Page,
+    probability: Array,
+    wanted: Layout | None,
+    declared: Declared,
+    predict: Callable[[NDArray[np.uint8]], Array] | None,
+) -> Digitized:
     if min(probability.shape) < MIN_SIDE_PX:
         raise DigitizeRefusal(
-            "TOO_SMALL", f"{probability.shape[1]} x {probability.shape[0]} px", f"scan with at least {MIN_SIDE_PX} px"
+            "TOO_SMALL",
+            f"{probability.shape[1]} x {probability.shape[0]} px",
+            f"scan with at least {MIN_SIDE_PX} px",
         )
-    grid_ink, dark = grid_and_dark(page)
-    found = probability
-    probability = without_frame(probability)
-    turns = 1 if lies_on_its_side(clean_mask(probability)) else 0
-    grid_ink, dark, probability = (np.ascontiguousarray(np.rot90(a, turns)) for a in (grid_ink, dark, probability))
-    traced = _trace(grid_ink, dark, probability)
+    turns = 1 if lies_on_its_side(clean_mask(without_frame(probability))) else 0
+    grid_ink, dark, upright = (
+        np.ascontiguousarray(np.rot90(a, turns)) for a in (*grid_and_dark(page), probability)
+    )
+    if turns and predict is not None:
+        upright = predict(np.ascontiguousarray(np.rot90(page.ink, turns)))
+    traced = _trace(grid_ink, dark, without_frame(upright))
     pulse = _pulse(traced)
     first_px, last_px, ends = _ends(traced, pulse)
     scale = settle_scale(traced.grid, pulse, last_px - first_px + 1, declared)
@@ -104,9 +121,10 @@ def _digitize(page: Page, probability: Array, wanted: Layout | None, declared: D
     rows_mv = [_row_for_checks(traced, edges, start_px, scale) for edges in traced.edges]
     chosen, source = choose_layout(rows_mv, wanted)
     traced = _followed_again(traced, chosen, start_px, scale)
-    segments = _read_segments(traced, chosen, start_px, scale, probability.shape, turns)
+    segments = _read_segments(traced, chosen, start_px, scale, upright.shape, turns)
     checks = dict(chosen.checks)
     confidence.refuse_if_doubtful(segments, checks)
+    refuse_if_mirrored(segments)
     return Digitized(
         mv=assemble(segments, chosen.layout.duration_s),
         rate_hz=RATE_HZ,
@@ -118,7 +136,7 @@ def _digitize(page: Page, probability: Array, wanted: Layout | None, declared: D
         segments=tuple(segments),
         checks=checks,
         confidence=confidence.page_confidence(segments, checks),
-        mask=found >= np.float32(WAVEFORM),
+        mask=np.rot90(upright, -turns) >= np.float32(WAVEFORM),
     )
 
 
@@ -267,7 +285,9 @@ def choose_layout(rows_mv: list[NDArray[np.float64]], wanted: Layout | None) -> 
     if not ranked:
         have = f"{wanted.name} with {wanted.n_rows} rows" if wanted else "3, 4, 6, 7 or 12 rows"
         raise DigitizeRefusal(
-            "LAYOUT_UNKNOWN", f"{len(rows_mv)} rows were found, wanted {have}", "give the page's layout with --layout"
+            "LAYOUT_UNKNOWN",
+            f"{len(rows_mv)} rows were found, wanted {have}",
+            "give the page's layout with --layout",
         )
     best = ranked[0]
     rivals = [h for h in ranked[1:] if h.upside_down != best.upside_down or h.layout.rows != best.layout.rows]

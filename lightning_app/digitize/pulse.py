@@ -102,7 +102,11 @@ def find_pulse(
     found = _best_pulse(strips.mean(axis=0), tries, spans, wanted)
     if found is None:
         # A lone rectangle of 5 or 20 mm is a cell of the grid more often than a pulse.
-        usual = tries if sizes is None else [size for size in tries if size[0] == np.median([h for h, _ in tries])]
+        usual = (
+            tries
+            if sizes is None
+            else [size for size in tries if size[0] == np.median([h for h, _ in tries])]
+        )
         alone = [_best_pulse(strip, usual, spans, MIN_LONE_SCORE) for strip in strips]
         found = max((pulse for pulse in alone if pulse is not None), key=lambda p: p.score, default=None)
     if found is None or sizes is not None:
@@ -160,7 +164,9 @@ def _best_of_size(
     left = np.arange(max(RIM_PX + 1, span[0]), min(span[1], along.shape[1] - 1) - w - RIM_PX)[None]
     if left.size == 0 or w < 6 or (foot - h).min() < RIM_PX + 1:
         return None
-    sides = np.minimum(down[foot, left] - down[foot - h, left], down[foot, left + w] - down[foot - h, left + w])
+    sides = np.minimum(
+        down[foot, left] - down[foot - h, left], down[foot, left + w] - down[foot - h, left + w]
+    )
     roof = (along[foot - h, left + w] - along[foot - h, left]) / w
     strokes = np.minimum(sides / h, roof)
     light = np.max(
@@ -178,7 +184,11 @@ def _best_of_size(
 
 
 def _mean_of(
-    area: NDArray[np.floating], y0: NDArray[np.intp], y1: NDArray[np.intp], x0: NDArray[np.intp], x1: NDArray[np.intp]
+    area: NDArray[np.floating],
+    y0: NDArray[np.intp],
+    y1: NDArray[np.intp],
+    x0: NDArray[np.intp],
+    x1: NDArray[np.intp],
 ) -> NDArray[np.floating]:
     total = area[y1, x1] - area[y0, x1] - area[y1, x0] + area[y0, x0]
     return np.asarray(total / ((y1 - y0) * (x1 - x0)))
@@ -187,7 +197,9 @@ def _mean_of(
 def _measured(dark: Array, pulse: Pulse, rows_y: NDArray[np.float64]) -> Pulse:
     """The same pulse with its size to a fraction of a pixel: the median over the rows that show it."""
     sizes = [_measured_in_row(dark, pulse, float(y) + pulse.foot_px) for y in rows_y]
-    good = np.array([size for size in sizes if size is not None and abs(size[0] / pulse.height_px - 1) < 0.15])
+    good = np.array(
+        [size for size in sizes if size is not None and abs(size[0] / pulse.height_px - 1) < 0.15]
+    )
     if len(good) == 0:
         return pulse
     height, width, left = np.median(good, axis=0)

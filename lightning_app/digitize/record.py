@@ -80,15 +80,16 @@ def write_record(folder: Path, name: str, result: Digitized) -> None:
 
 
 def write_reading(
-    folder: Path, name: str, result: Digitized | Refusal, page: NDArray[np.uint8], mask: NDArray[np.bool_] | None
-) -> list[Path]:
+    folder: Path, name: str, result: Digitized | Refusal, page: NDArray[np.uint8] | None,
+    mask: NDArray[np.bool_] | None,
+) -> list[Path]:  # fmt: skip
     """Write everything that is known about a page; a refusal gets its JSON, and its mask if there is one.
 
     Args:
         folder: Where the files go; it exists.
         name: Their common stem.
         result: Reading or refusal.
-        page: (H, W) ink or (H, W, 3) RGB of the page as read.
+        page: (H, W) ink or (H, W, 3) RGB of the page as read; None if it could not be read.
         mask: (H, W) bool waveform.
 
     Returns:
@@ -98,7 +99,7 @@ def write_reading(
     if mask is not None:
         files.append(folder / f"{name}.mask.png")
         write_mask_png(files[-1], mask)
-    if isinstance(result, Digitized):
+    if isinstance(result, Digitized) and page is not None:
         write_record(folder, name, result)
         overlay = folder / f"{name}.overlay.png"
         write_atomic(overlay, _png(draw_overlay(page, result)))
@@ -156,7 +157,12 @@ def describe(result: Digitized | Refusal) -> dict[str, Any]:
     """The content of NAME.json; docs/digitize.md explains every key."""
     if isinstance(result, Refusal):
         refusal = {"code": result.code, "reason": result.reason, "remedy": result.remedy}
-        return {"schema_version": SCHEMA_VERSION, "status": "refused", "refusal": refusal, "details": result.details}
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "status": "refused",
+            "refusal": refusal,
+            "details": result.details,
+        }
     return {
         "schema_version": SCHEMA_VERSION,
         "status": "ok",

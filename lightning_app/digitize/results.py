@@ -27,13 +27,13 @@ class Refusal:
     """A page that is not read.
 
     Attributes:
-        code: Stable name of the reason.
+        code: Stable name of the reason: a `RefusalCode`, or what was wrong with the file.
         reason: What was found, for people.
         remedy: What may help.
         details: What was measured until then.
     """
 
-    code: RefusalCode
+    code: str
     reason: str
     remedy: str
     details: dict[str, Any] = field(default_factory=dict)

@@ -50,7 +50,9 @@ def mm_candidates(grid: Grid) -> list[tuple[float, float]]:
 def likely_mm(grid: Grid, row_px: float) -> list[tuple[float, float]]:
     """Those `mm_candidates` with which rows of about this length last ten seconds; all of them if none does."""
     candidates = mm_candidates(grid)
-    fits = [mm for mm in candidates if any(abs(row_px / (mm[0] * v * DURATION_S) - 1) < 0.08 for v in SPEEDS_MM_S)]
+    fits = [
+        mm for mm in candidates if any(abs(row_px / (mm[0] * v * DURATION_S) - 1) < 0.08 for v in SPEEDS_MM_S)
+    ]
     return fits or candidates
 
 
@@ -182,7 +184,11 @@ def _without_grid(pulse: Pulse | None, row_px: float | None, declared: Declared)
     px_per_mv, voltage_source = declared.px_per_mv, "declared"
     if pulse is not None:
         by_pulse = pulse.width_px / PULSE_S
-        if px_per_s is None and row_px is not None and abs(by_pulse * DURATION_S / row_px - 1) <= PULSE_TOLERANCE:
+        if (
+            px_per_s is None
+            and row_px is not None
+            and abs(by_pulse * DURATION_S / row_px - 1) <= PULSE_TOLERANCE
+        ):
             # The pulse tells that rows last ten seconds; they are fifty times longer and so more exact.
             px_per_s, time_source = row_px / DURATION_S, "pulse"
         if px_per_mv is None:
@@ -190,7 +196,8 @@ def _without_grid(pulse: Pulse | None, row_px: float | None, declared: Declared)
     if px_per_s is None or px_per_mv is None:
         raise DigitizeRefusal(
             "SCALE_UNKNOWN",
-            "no grid" + (" and no calibration pulse" if pulse is None else ", and the pulse does not fit the rows"),
+            "no grid"
+            + (" and no calibration pulse" if pulse is None else ", and the pulse does not fit the rows"),
             "give --px-per-s and --px-per-mv",
         )
     return Scale(px_per_s, px_per_mv, time_source, voltage_source)

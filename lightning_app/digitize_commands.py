@@ -1,0 +1,150 @@
+"""`inkbeat digitize`: scans to WFDB records, or a reason why not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from datamodules.errors import ConfigError, DataError, Problem
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lightning_app.digitize.reader import Predict
+
+REFUSED = DataError.exit_code
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the results."
+)
+@click.option(
+    "--weights", type=click.Path(path_type=Path), help="A trained cell's folder or its model.safetensors."
+)
+@click.option(
+    "--mask",
+    type=click.Path(path_type=Path),
+    help="Waveform mask of the one image (white = waveform), instead of --weights.",
+)
+@click.option("--layout", help="Page layout by name or YAML file; recognised if left out.")
+@click.option(
+    "--px-per-s", type=click.FloatRange(min=0, min_open=True), help="Pixels per second; measured if left out."
+)
+@click.option(
+    "--px-per-mv",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Pixels per millivolt; measured if left out.",
+)
+@click.option(
+    "--mm-per-s", type=click.FloatRange(min=0, min_open=True), help="Paper speed; found out if left out."
+)
+@click.option(
+    "--mm-per-mv",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Gain; from the calibration pulse, else 10.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def digitize(
+    images: tuple[Path, ...], out: Path, weights: Path | None, mask: Path | None, layout: str | None, as_json: bool,
+    **scale: float | None,
+) -> int:  # fmt: skip
+    """Turn scanned ECG pages into calibrated 12-lead records.
+
+    For every IMAGE the folder gets NAME.hea and NAME.dat (WFDB, mV, 500 Hz, NaN where nothing was drawn),
+    NAME.mask.png, NAME.overlay.png and NAME.json. A page that cannot be trusted is refused with a reason in
+    NAME.json, and the exit code is 3. Research use, not a medical device.
+    """
+    from datamodules.layout import load_layout
+
+    _check_options(images, weights, mask)
+    wanted = load_layout(layout) if layout else None
+    predict = _predict_from(weights, mask)
+    out.mkdir(parents=True, exist_ok=True)
+    options = {"layout": wanted, **scale, "predict": predict if mask is None else None}
+    results = []
+    for image in images:
+        results.append(_digitize_one(image, out, predict, options))
+        if not as_json:
+            click.echo(_line(results[-1]))
+    if as_json:
+        click.echo(json.dumps({"images": results}, indent=1))
+    return REFUSED if any(result["status"] != "ok" for result in results) else 0
+
+
+def _check_options(images: tuple[Path, ...], weights: Path | None, mask: Path | None) -> None:
+    problems = []
+    if (weights is None) == (mask is None):
+        got = "neither" if weights is None else "both"
+        remedy = "train one with `make benchmark`, then --weights runs/quick/cells/KEY"
+        problems.append(Problem("NO_READER", "--weights, --mask", got, "one of them", remedy))
+    if mask is not None and len(images) > 1:
+        problems.append(Problem("MASK_FOR_MANY", "--mask", f"{len(images)} images", "one image"))
+    stems = [image.stem for image in images]
+    problems += [
+        Problem(
+            "NAME_TWICE", stem, f"{stems.count(stem)} images of that name", "one", "digitize into two folders"
+        )
+        for stem in sorted({stem for stem in stems if stems.count(stem) > 1})
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def _predict_from(weights: Path | None, mask: Path | None) -> Predict:
+    if weights is not None:
+        from lightning_app.digitize.reader import load_reader
+
+        return load_reader(weights)
+    from datamodules.page import read_page
+
+    assert mask is not None
+    drawn = read_page(mask)
+    # A mask is mostly black, which the reader of pages takes for an inverted scan and turns back.
+    light = drawn.ink if drawn.was_inverted else 255 - drawn.ink
+
+    def predict(ink: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if light.shape != ink.shape:
+            got = f"{light.shape[1]} x {light.shape[0]} px"
+            raise DataError(Problem("MASK_SIZE", str(mask), got, f"{ink.shape[1]} x {ink.shape[0]} px"))
+        return (light > 127).astype("float32")
+
+    return predict
+
+
+def _digitize_one(image: Path, out: Path, predict: Predict, options: dict[str, Any]) -> dict[str, Any]:
+    """Digitize one file; whatever is wrong with it becomes its own refusal."""
+    import numpy as np
+
+    from datamodules.page import read_page
+    from lightning_app.digitize.pipeline import digitize_page
+    from lightning_app.digitize.record import describe, write_reading
+    from lightning_app.digitize.results import Digitized, Refusal
+
+    try:
+        page = read_page(image)
+        probability = predict(page.ink)
+    except DataError as error:
+        problem = error.problems[0]
+        refusal = Refusal(problem.code, problem.got, problem.remedy or problem.wanted)
+        write_reading(out, image.stem, refusal, None, None)
+        return {"image": image.name, **describe(refusal)}
+    result = digitize_page(page, probability, **options)
+    mask = result.mask if isinstance(result, Digitized) else probability >= np.float32(0.15)
+    write_reading(out, image.stem, result, page.rgb if page.rgb is not None else page.ink, mask)
+    return {"image": image.name, **describe(result)}
+
+
+def _line(result: dict[str, Any]) -> str:
+    if result["status"] != "ok":
+        refusal = result["refusal"]
+        return f"{result['image']}: refused, {refusal['code']}: {refusal['reason']}; {refusal['remedy']}"
+    scale = result["scale"]
+    found = f"{result['layout']['name']}, {scale['px_per_s']:.2f} px/s, {scale['px_per_mv']:.2f} px/mV"
+    assumed = "".join(f"; assumed {note}" for note in scale["assumptions"])
+    return f"{result['image']}: {found}, confidence {result['confidence']:.2f}{assumed}"
