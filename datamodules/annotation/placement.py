@@ -66,9 +66,7 @@ class CoarsePage:
         self.width = max(1, round(ink.shape[1] / self.shrink))
         small = cv2.resize(ink, (self.width, self.height), interpolation=cv2.INTER_AREA)
         # A trace may begin at the very edge; templates have a margin.
-        self._standing_out = cv2.copyMakeBorder(
-            _standing_out(np.asarray(small, np.float32)), *4 * (BORDER,), cv2.BORDER_CONSTANT, value=0.0
-        )
+        self._standing_out: Map = np.pad(_standing_out(np.asarray(small, np.float32)), BORDER)
         self._supports: dict[tuple[str, float, int, float], Map] = {}
 
     def support(self, piece: Piece, time_scale: float) -> Map:

@@ -91,12 +91,27 @@ def refine(ink: Ink, pieces: Sequence[Piece], fit: Fit, nominal: Scale) -> Fit:
         nominal: Declared scale; the result stays within the searched range of it.
 
     Returns:
-        The placement under which the lines hold most ink.
+        The placement under which the lines stand out most.
     """
     for step in FIRST_STEPS:
         fit = _climb(ink, pieces, fit, nominal, step)
     # Once time and skew are known, a whole row tells its height far better than a piece did.
     fit = replace(fit, row_y_px=_row_heights(contrast(ink, 1.0), pieces, fit))
+    return settle(ink, pieces, fit, nominal)
+
+
+def settle(ink: Ink, pieces: Sequence[Piece], fit: Fit, nominal: Scale) -> Fit:
+    """Correct a placement that is right to a few pixels.
+
+    Args:
+        ink: As for `refine`.
+        pieces: As for `refine`; rows without pieces stay where they are.
+        fit: The placement.
+        nominal: As for `refine`.
+
+    Returns:
+        The placement under which the lines stand out most.
+    """
     for step in LAST_STEPS:
         fit = _climb(ink, pieces, fit, nominal, step)
     return fit
@@ -189,16 +204,27 @@ def _height_profile(
     points = np.concatenate([flat.line(piece)[::2] for piece in pieces if piece.row == row])
     x = points[:, 0] - fit.scale.c / fit.scale.a * heights[:, None]
     y = points[:, 1] + heights[:, None]
-    return np.asarray(_look(standing_out, x, y).mean(axis=1), dtype=np.float64)
+    return np.asarray(look(standing_out, x, y).mean(axis=1), dtype=np.float64)
 
 
-def _look(image: Ink, x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -> Ink:
-    """Image values between pixels; 0 outside the page. Shape as `x`."""
+def look(image: Ink, x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -> Ink:
+    """See what an image holds between its pixels.
+
+    Args:
+        image: (H, W) float32.
+        x: Columns.
+        y: Rows, same shape.
+
+    Returns:
+        Values at those places, same shape; 0 outside the image.
+    """
     # OpenCV takes no more than 32767 columns or rows of places, so they are folded into a square.
     columns = 1024
-    padded = np.full((-(-x.size // columns), columns, 2), -1e3, dtype=np.float32)
-    padded.reshape(-1, 2)[: x.size] = np.stack([x.ravel(), y.ravel()], axis=1)
-    seen = cv2.remap(image, padded, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0.0)
+    padded = np.full((2, -(-x.size // columns), columns), -1e3, dtype=np.float32)
+    padded.reshape(2, -1)[:, : x.size] = x.ravel(), y.ravel()
+    seen = cv2.remap(
+        image, padded[0], padded[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0.0
+    )
     return np.asarray(seen.ravel()[: x.size].reshape(x.shape), dtype=np.float32)
 
 
@@ -255,7 +281,7 @@ def _climb(ink: Ink, pieces: Sequence[Piece], fit: Fit, nominal: Scale, step: _S
 
     def missed_contrast(vector: npt.NDArray[np.float64]) -> float:
         x, y = lines.xy(vector)
-        return 1.0 - float(_look(soft, x, y).mean())
+        return 1.0 - float(look(soft, x, y).mean())
 
     found = minimize(
         missed_contrast,

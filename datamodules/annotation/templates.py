@@ -77,7 +77,7 @@ class Template:
 
     Attributes:
         image: (h, w) uint8 0/1.
-        anchor_xy: Pixel of (start of the piece, 0 mV) within `image`.
+        anchor_xy: Pixel of the place (0, 0), which is (start of the piece, 0 mV), within `image`.
     """
 
     image: npt.NDArray[np.uint8]
@@ -129,7 +129,19 @@ def draw(piece: Piece, scale: Scale, width_px: float) -> Template:
         scale: How it lies on the scan.
         width_px: Stroke width.
     """
-    points = scale.points(piece)
+    return draw_points(scale.points(piece), width_px)
+
+
+def draw_points(points: npt.NDArray[np.float64], width_px: float) -> Template:
+    """Draw a line as a 0/1 image just large enough for it.
+
+    Args:
+        points: (n, 2) x and y in px, from left to right.
+        width_px: Stroke width.
+
+    Returns:
+        The image, and the pixel of it that is the points' (0, 0).
+    """
     low = np.floor(points.min(axis=0)).astype(int) - MARGIN_PX
     high = np.ceil(points.max(axis=0)).astype(int) + MARGIN_PX
     image = np.zeros((high[1] - low[1] + 1, high[0] - low[0] + 1), np.uint8)

@@ -1,0 +1,338 @@
+"""Annotate one page: find where the known signal was printed, and draw it there as the mask.
+
+Li et al. 2020, section 2.2, minimise the squared difference between a scaled template H(S) of each lead and
+the scan over H and place. Here the leads of a page are placed together, because one lead alone may fit in
+many places; afterwards each lead is judged alone, by the paper's own landscape around the place it was given.
+A lead that would fit as well elsewhere is left out and named, never guessed (PROTOCOL R10 to R13).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from datamodules.annotation.placement import CoarsePage, Placement, place_layout
+from datamodules.annotation.refinement import Fit, contrast, fit_pen, look, refine, settle, start_fit
+from datamodules.annotation.templates import (
+    Piece,
+    Scale,
+    cut_pieces,
+    draw_points,
+    mean_under,
+)
+from datamodules.geometry import DrawnSegment, Geometry
+from datamodules.layout import LEADS, Layout, Segment
+from datamodules.rendering.strokes import stamp_mask
+from datamodules.signals import Recording
+
+Reason = Literal[
+    "", "LAYOUT_TOO_WIDE", "NO_SIGNAL", "OFF_PAGE", "NOT_UNIQUE", "PAGE_NOT_UNIQUE", "PAGE_REFUSED"
+]
+Ink = npt.NDArray[np.float32]
+
+# Contrast by which a lead has to beat every other place within reach, and the whole page every other start.
+# See docs/cohorts.md for how they were calibrated.
+MIN_LEAD_GAP = 0.06
+MIN_PAGE_GAP = 0.05
+# A page with fewer of its seconds resolved shows another recording, or is too bad to be trusted at all.
+MIN_RESOLVED_SHARE = 0.5
+REACH_PX = 48  # PROTOCOL R11
+SAME_PLACE_PX = (6, 4)  # to the side, up and down: still the same match
+PAGE_REACH_S = 1.5  # beyond one beat: a regular rhythm fits nearly as well one beat on
+CONTRAST_BLUR_PX = 0.8
+N_GUESSES = 3
+# Guesses with less support than this share of the best are not worth refining.
+WORTH_REFINING = 0.8
+
+
+@dataclass(frozen=True)
+class LeadMatch:
+    """One stretch of a lead on a page.
+
+    Attributes:
+        segment: What should be there.
+        x_px: Scan column of the first sample at 0 mV; NaN where it was not placed.
+        y_px: Scan row of the same.
+        residual: Share of paper under the drawn line, 0 to 1: the paper's R per drawn pixel, without
+            the part that belongs to the rest of the page.
+        gap: Contrast under the line, minus the best one within 48 px elsewhere.
+        reason: Why it is unresolved; empty for a resolved lead.
+    """
+
+    segment: Segment
+    x_px: float
+    y_px: float
+    residual: float
+    gap: float
+    reason: Reason
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether the lead is in the mask."""
+        return not self.reason
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What was found on a page.
+
+    Attributes:
+        layout: The declared layout, or the one that fits best.
+        geometry: Where the resolved leads lie; None when there is none.
+        stroke_px: Stroke width, as drawn in the mask.
+        time_scale: px per s found, as a factor of the declared one.
+        amplitude_scale: px per mV found, likewise.
+        page_gap: Contrast of all lines, minus the best one with another start of the record.
+        leads: Every stretch of the layout.
+        mask: (H, W) uint8, 1 = waveform of the resolved leads.
+    """
+
+    layout: Layout
+    geometry: Geometry | None
+    stroke_px: float
+    time_scale: float
+    amplitude_scale: float
+    page_gap: float
+    leads: tuple[LeadMatch, ...]
+    mask: npt.NDArray[np.uint8]
+
+    @property
+    def unresolved(self) -> tuple[LeadMatch, ...]:
+        """The leads that are not in the mask."""
+        return tuple(lead for lead in self.leads if not lead.is_resolved)
+
+    @property
+    def resolved_s(self) -> float:
+        """Seconds of trace in the mask."""
+        return sum(lead.segment.stop_s - lead.segment.start_s for lead in self.leads if lead.is_resolved)
+
+
+@dataclass(frozen=True)
+class _Guess:
+    layout: Layout
+    pieces: list[Piece]
+    placement: Placement
+
+
+@dataclass(frozen=True)
+class _Judged:
+    layout: Layout
+    pieces: list[Piece]
+    fit: Fit
+    page_gap: float
+    leads: tuple[LeadMatch, ...]
+
+    @property
+    def rank(self) -> tuple[bool, float, float]:
+        """The layout with most resolved seconds and none unresolved; then what stands out most."""
+        resolved = [lead for lead in self.leads if lead.is_resolved]
+        seconds = sum(lead.segment.stop_s - lead.segment.start_s for lead in resolved)
+        return bool(resolved) and len(resolved) == len(self.leads), seconds, self.page_gap
+
+
+def annotate_page(
+    ink: npt.NDArray[np.uint8],
+    recording: Recording,
+    layouts: Sequence[Layout],
+    px_per_s: float,
+    px_per_mv: float,
+) -> Annotation:
+    """Find the recording on a page and draw its mask.
+
+    Args:
+        ink: (H, W) uint8 page, 0 = paper, 255 = ink; binary, or grey with a grid lighter than the trace.
+        recording: The digital truth, as printed; NaN where the page shows nothing.
+        layouts: The declared one, or all that are known.
+        px_per_s: Declared scale; 3.5 % off at most.
+        px_per_mv: Declared scale; 6 % off at most.
+
+    Returns:
+        The annotation. Pages of another recording have no resolved lead and an empty mask.
+
+    Raises:
+        ValueError: Without layouts, or for a scale that is not above 0.
+    """
+    if not layouts or min(px_per_s, px_per_mv) <= 0:
+        raise ValueError(
+            f"got {len(layouts)} layouts, {px_per_s} px/s, {px_per_mv} px/mV; wanted more than 0"
+        )
+    page = stretched(ink)
+    nominal = Scale(px_per_s, 0.0, -px_per_mv)
+    best: _Judged | None = None
+    for guess in _guesses(page, recording, layouts, px_per_s, px_per_mv):
+        if best is not None and guess.layout is best.layout and best.rank[0]:
+            continue
+        judged = _follow(page, guess, nominal)
+        if best is None or judged.rank > best.rank:
+            best = judged
+    if best is None:
+        return _nothing(ink.shape, layouts[0])
+    return _drawn(page, best, nominal)
+
+
+def stretched(ink: npt.NDArray[np.uint8]) -> Ink:
+    """Bring paper to 0 and full ink to 1; 1-bit pages only change their type.
+
+    Args:
+        ink: (H, W) uint8.
+
+    Returns:
+        (H, W) float32 in [0, 1].
+    """
+    # Ink covers a few percent of a page: the darkest thousandth is the inside of strokes.
+    paper, darkest = np.percentile(ink[::2, ::2], [50.0, 99.9])
+    if darkest - paper < 1.0:
+        return np.zeros(ink.shape, np.float32)
+    scaled = (ink.astype(np.float32) - np.float32(paper)) / np.float32(darkest - paper)
+    return np.asarray(np.clip(scaled, 0.0, 1.0), dtype=np.float32)
+
+
+def _guesses(
+    page: Ink, recording: Recording, layouts: Sequence[Layout], px_per_s: float, px_per_mv: float
+) -> list[_Guess]:
+    """Coarse placements worth refining, the best supported first."""
+    coarse = CoarsePage(page, px_per_s, px_per_mv)
+    guesses = []
+    for layout in layouts:
+        pieces = cut_pieces(layout.segments, LEADS, recording.mv, recording.rate_hz)
+        if pieces:
+            found = place_layout(coarse, pieces, N_GUESSES)
+            guesses += [_Guess(layout, pieces, placement) for placement in found]
+    guesses.sort(key=lambda guess: guess.placement.score, reverse=True)
+    return [g for g in guesses if g.placement.score >= WORTH_REFINING * guesses[0].placement.score]
+
+
+def _follow(page: Ink, guess: _Guess, nominal: Scale) -> _Judged:
+    """Refine a guess and judge its leads; if some do not hold, place the page by the others."""
+    fit = refine(page, guess.pieces, start_fit(guess.placement), nominal)
+    judged = _judge(page, guess, fit)
+    held = [lead.segment for lead in judged.leads if lead.is_resolved]
+    if not held or len(held) == len(judged.leads):
+        return judged
+    pieces = [piece for piece in guess.pieces if guess.layout.segments[piece.segment] in held]
+    return _judge(page, guess, settle(page, pieces, fit, nominal))
+
+
+def _judge(page: Ink, guess: _Guess, fit: Fit) -> _Judged:
+    standing_out = contrast(page, CONTRAST_BLUR_PX)
+    leads = [
+        _judge_lead(page, standing_out, segment, [p for p in guess.pieces if p.segment == index], fit)
+        for index, segment in enumerate(guess.layout.segments)
+    ]
+    page_gap = _page_gap(standing_out, guess.pieces, fit)
+    if page_gap < MIN_PAGE_GAP:
+        leads = [_refused(lead, "PAGE_NOT_UNIQUE") for lead in leads]
+    resolved_s = sum(lead.segment.stop_s - lead.segment.start_s for lead in leads if lead.is_resolved)
+    all_s = sum(lead.segment.stop_s - lead.segment.start_s for lead in leads)
+    if resolved_s < MIN_RESOLVED_SHARE * all_s:
+        leads = [_refused(lead, "PAGE_REFUSED") for lead in leads]
+    return _Judged(guess.layout, guess.pieces, fit, page_gap, tuple(leads))
+
+
+def _judge_lead(
+    page: Ink, standing_out: Ink, segment: Segment, pieces: Sequence[Piece], fit: Fit
+) -> LeadMatch:
+    """Look at the landscape of the match around the place a lead was given."""
+    if not pieces:
+        return LeadMatch(segment, np.nan, np.nan, np.nan, np.nan, "NO_SIGNAL")
+    line = np.concatenate([fit.line(piece) for piece in pieces])
+    first = replace(pieces[0], start_s=segment.start_s)
+    x_px, y_px = (float(value) for value in fit.origin(first))
+    residual = 1.0 - float(look(page, line[:, 0], line[:, 1]).mean())
+    template = draw_points(line, width_px=1.0)
+    left, top = -template.anchor_xy[0] - REACH_PX, -template.anchor_xy[1] - REACH_PX
+    height, width = (side + 2 * REACH_PX for side in template.image.shape)
+    inside = (
+        (line[:, 0] >= 0) & (line[:, 0] < page.shape[1]) & (line[:, 1] >= 0) & (line[:, 1] < page.shape[0])
+    )
+    if inside.mean() < 0.9:
+        return LeadMatch(segment, x_px, y_px, residual, np.nan, "OFF_PAGE")
+    around = _cut(standing_out, left, top, width, height)
+    landscape = mean_under(around, template)
+    centre = REACH_PX
+    at_place = float(landscape[centre - 2 : centre + 3, centre - 2 : centre + 3].max())
+    side, up = SAME_PLACE_PX
+    landscape[centre - up : centre + up + 1, centre - side : centre + side + 1] = -np.inf
+    gap = at_place - float(landscape.max())
+    return LeadMatch(segment, x_px, y_px, residual, gap, "" if gap >= MIN_LEAD_GAP else "NOT_UNIQUE")
+
+
+def _cut(image: Ink, left: int, top: int, width: int, height: int) -> Ink:
+    """Cut a part of an image that may lie over its edges; 0 beyond them."""
+    part = np.zeros((height, width), np.float32)
+    y, x = max(0, top), max(0, left)
+    seen = image[y : max(y, top + height), x : max(x, left + width)]
+    part[y - top : y - top + seen.shape[0], x - left : x - left + seen.shape[1]] = seen
+    return part
+
+
+def _page_gap(standing_out: Ink, pieces: Sequence[Piece], fit: Fit) -> float:
+    """Contrast under all lines, minus the best one when the record starts elsewhere."""
+    line = np.concatenate([fit.line(piece)[::3] for piece in pieces])
+    reach = int(PAGE_REACH_S * fit.scale.a)
+    shifts = np.arange(-reach, reach + 1)
+    found = look(
+        standing_out, line[None, :, 0] + shifts[:, None], np.repeat(line[None, :, 1], shifts.size, axis=0)
+    ).mean(axis=1)
+    elsewhere = np.abs(shifts) > SAME_PLACE_PX[0]
+    return float(found[reach - 1 : reach + 2].max() - found[elsewhere].max())
+
+
+def _refused(lead: LeadMatch, reason: Reason) -> LeadMatch:
+    return replace(lead, reason=lead.reason or reason)
+
+
+def _drawn(page: Ink, judged: _Judged, nominal: Scale) -> Annotation:
+    """Draw the resolved leads with the pen of the page."""
+    resolved = [lead.segment for lead in judged.leads if lead.is_resolved]
+    pieces = [piece for piece in judged.pieces if judged.layout.segments[piece.segment] in resolved]
+    mask = np.zeros(page.shape, np.uint8)
+    fit, stroke_px, geometry = judged.fit, np.nan, None
+    leads = judged.leads
+    if pieces:
+        fit, stroke_px = fit_pen(page, pieces, fit)
+        for piece in pieces:
+            stamp_mask(mask, fit.line(piece), stroke_px)
+        geometry = _geometry(page.shape, fit, [lead for lead in leads if lead.is_resolved])
+    return Annotation(
+        layout=judged.layout,
+        geometry=geometry,
+        stroke_px=float(stroke_px),
+        time_scale=fit.scale.a / nominal.a,
+        amplitude_scale=fit.scale.d / nominal.d,
+        page_gap=judged.page_gap,
+        leads=leads,
+        mask=mask,
+    )
+
+
+def _geometry(shape: tuple[int, ...], fit: Fit, leads: Sequence[LeadMatch]) -> Geometry:
+    """Write a fit as an ideal page turned around its upper left corner."""
+    scale = fit.scale
+    length = float(np.hypot(scale.a, scale.c))
+    cos, sin = scale.a / length, scale.c / length
+    segments = tuple(
+        DrawnSegment(
+            lead.segment.lead,
+            lead.segment.row,
+            lead.segment.start_s,
+            lead.segment.stop_s,
+            x0_px=cos * lead.x_px + sin * lead.y_px,
+            y0_px=-sin * lead.x_px + cos * lead.y_px,
+        )
+        for lead in leads
+    )
+    affine = ((cos, -sin, 0.0), (sin, cos, 0.0))
+    return Geometry(shape[1], shape[0], length, -scale.d / cos, affine, segments)
+
+
+def _nothing(shape: tuple[int, ...], layout: Layout) -> Annotation:
+    leads = tuple(
+        LeadMatch(segment, np.nan, np.nan, np.nan, np.nan, "LAYOUT_TOO_WIDE") for segment in layout.segments
+    )
+    mask = np.zeros(shape, np.uint8)
+    return Annotation(layout, None, np.nan, np.nan, np.nan, np.nan, leads, mask)
