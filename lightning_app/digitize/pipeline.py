@@ -32,6 +32,11 @@ MIN_SIDE_PX = 128
 MAX_GAP_S = 0.020  # R28: shorter gaps are interpolated
 MIN_MARGIN = 0.1  # of the laws' score, over the next way to read the page
 ISOELECTRIC_SHARE = 0.3
+STEADY_PX = 20
+ROW_END_PX = 2.5
+JUMP_REACH_PX = 3
+MIN_ROOF = 0.5  # probability along a pulse's roof; a pulse among the traces is one only if it is in the map
+LAST_SAMPLE_S = DURATION_S - 1 / RATE_HZ
 
 Array = NDArray[np.float32]
 
@@ -47,8 +52,18 @@ class _Traced:
     rows: Rows
     edges: list[Edges]
     radius_px: float
-    first_px: float
-    last_px: float
+    firsts_px: NDArray[np.float64]
+    lasts_px: NDArray[np.float64]
+
+    @property
+    def first_px(self) -> float:
+        """Where the rows begin."""
+        return _consensus(self.firsts_px)
+
+    @property
+    def last_px(self) -> float:
+        """Where they end."""
+        return _consensus(self.lasts_px)
 
 
 def digitize_page(
@@ -115,12 +130,13 @@ def _digitize(
         upright = predict(np.ascontiguousarray(np.rot90(page.ink, turns)))
     traced = _trace(grid_ink, dark, without_frame(upright))
     pulse = _pulse(traced)
-    first_px, last_px, ends = _ends(traced, pulse)
-    scale = settle_scale(traced.grid, pulse, last_px - first_px + 1, declared)
-    start_px = _start(first_px, last_px, ends, scale.px_per_s)
+    ends = _ends(traced, pulse)
+    scale = settle_scale(traced.grid, pulse, ends[1] - ends[0], declared)
+    start_px = _start(traced, ends, scale.px_per_s)
     rows_mv = [_row_for_checks(traced, edges, start_px, scale) for edges in traced.edges]
     chosen, source = choose_layout(rows_mv, wanted)
-    traced = _followed_again(traced, chosen, start_px, scale)
+    start_px = _start_by_breaks(traced, chosen, ends, start_px, scale.px_per_s)
+    traced = _followed_again(traced, chosen, start_px, scale.px_per_s)
     segments = _read_segments(traced, chosen, start_px, scale, upright.shape, turns)
     checks = dict(chosen.checks)
     confidence.refuse_if_doubtful(segments, checks)
@@ -176,21 +192,18 @@ def _trace(grid_ink: NDArray[np.uint8], dark: Array, probability: Array) -> _Tra
     rows = find_rows(clean_mask(straight)) or slanted
     edges = trace_edges(straight, follow_rows(straight, rows.y_px, rows.pitch_px))
     radius_px = float(np.median([pen_radius_px(band) for band in edges]))
-    first_px, last_px = _row_ends(edges)
+    firsts_px, lasts_px = _row_ends(edges)
     straight_dark = np.asarray(plan.image(dark), dtype=np.float32)
-    return _Traced(plan, grid, straight_dark, straight, rows, edges, radius_px, first_px, last_px)
+    return _Traced(plan, grid, straight_dark, straight, rows, edges, radius_px, firsts_px, lasts_px)
 
 
-def _followed_again(traced: _Traced, chosen: Hypothesis, start_px: float, scale: Scale) -> _Traced:
+def _followed_again(traced: _Traced, chosen: Hypothesis, start_px: float, px_per_s: float) -> _Traced:
     """Follow the rows once more, now that it is known where one lead ends and the next begins."""
-    layout, width = chosen.layout, traced.probability.shape[1]
-    breaks: list[list[int]] = [[] for _ in layout.rows]
-    for segment in layout.segments:
-        row = layout.n_rows - 1 - segment.row if chosen.upside_down else segment.row
-        from_s = layout.duration_s - segment.stop_s if chosen.upside_down else segment.start_s
-        column = int(np.ceil(start_px + from_s * scale.px_per_s - 0.25))
-        if from_s > 0 and 0 < column < width:
-            breaks[row].append(column)
+    width = traced.probability.shape[1]
+    breaks = [
+        [column for time_s in times_s if 0 < (column := int(np.ceil(start_px + time_s * px_per_s))) < width]
+        for times_s in _break_times(chosen)
+    ]
     paths = follow_rows(traced.probability, traced.rows.y_px, traced.rows.pitch_px, breaks)
     return replace(traced, edges=trace_edges(traced.probability, paths))
 
@@ -200,27 +213,27 @@ def _skew(traced: _Traced) -> float:
     return float(np.degrees(np.arctan2(matrix[0, 1], matrix[0, 0])))
 
 
-def _row_ends(edges: list[Edges]) -> tuple[float, float]:
-    """Mean first and last column of the rows, those left out that begin or end elsewhere."""
-    firsts, lasts = [], []
-    for band in edges:
-        present = np.isfinite(band.top)
-        firsts.append(_steady_from(present))
-        lasts.append(len(present) - 1 - _steady_from(present[::-1]))
-    return _consensus(firsts), _consensus(lasts)
+def _row_ends(edges: list[Edges]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where the ink of each row begins and ends, px, to a fraction of a column."""
+    firsts = [_begin_of(band.ink) for band in edges]
+    lasts = [len(band.ink) - 1 - _begin_of(band.ink[::-1]) for band in edges]
+    return np.array(firsts), np.array(lasts)
 
 
-def _steady_from(present: NDArray[np.bool_]) -> int:
-    """First column from which on most of the next twenty have ink."""
-    window = min(20, len(present))
-    counts = np.convolve(present, np.ones(window), mode="full")[window - 1 :]
-    steady = np.flatnonzero(present & (counts[: len(present)] >= 0.7 * window))
-    return int(steady[0]) if len(steady) else 0
+def _begin_of(ink: NDArray[np.float64]) -> float:
+    """Edge of the first ink from which on most of the next twenty columns have some."""
+    present = ink >= 0.5 * np.quantile(ink, 0.9)
+    counts = np.convolve(present, np.ones(STEADY_PX), mode="full")[STEADY_PX - 1 :]
+    steady = np.flatnonzero(present & (counts[: len(present)] >= 0.7 * STEADY_PX))
+    at = int(steady[0]) if len(steady) else 0
+    before = ink[at - 1] if at > 0 else 0.0
+    return at - float(np.clip((ink[at] - 0.5) / max(ink[at] - before, 1e-6), 0.0, 1.0))
 
 
-def _consensus(values: list[int]) -> float:
+def _consensus(values: NDArray[np.float64]) -> float:
+    """Mean without those rows that begin or end elsewhere."""
     middle = np.median(values)
-    return float(np.mean([value for value in values if abs(value - middle) <= 2.5] or [middle]))
+    return float(np.mean(values[np.abs(values - middle) <= ROW_END_PX])) if len(values) else float(middle)
 
 
 def _pulse(traced: _Traced) -> Pulse | None:
@@ -234,11 +247,22 @@ def _pulse(traced: _Traced) -> Pulse | None:
         for length in (5, 10)
     ]
     dark = without_grid(traced.dark, traced.grid)
-    return find_pulse(dark, traced.rows.y_px, spans, sizes or None, 1.2 * traced.rows.pitch_px)
+    pulse = find_pulse(dark, traced.rows.y_px, spans, sizes or None, 1.2 * traced.rows.pitch_px)
+    if pulse is None or pulse.right_px <= traced.first_px + 2 or pulse.left_px >= traced.last_px - 2:
+        return pulse
+    return pulse if _is_in_map(traced, pulse) else None
+
+
+def _is_in_map(traced: _Traced, pulse: Pulse) -> bool:
+    """Whether the network, or whoever drew the mask, took the pulse for waveform."""
+    columns = slice(round(pulse.left_px) + 2, round(pulse.right_px) - 1)
+    roofs = np.round(traced.rows.y_px + pulse.foot_px - pulse.height_px).astype(int)
+    near = [traced.probability[max(0, y - 3) : max(1, y + 4), columns].max(axis=0).mean() for y in roofs]
+    return float(np.mean(near)) >= MIN_ROOF
 
 
 def _ends(traced: _Traced, pulse: Pulse | None) -> tuple[float, float, tuple[bool, bool]]:
-    """First and last column of the rows without the pulse, and whether each end itself is seen."""
+    """Where the rows begin and end without the pulse, px, and whether each end itself is seen."""
     first, last, seen = traced.first_px, traced.last_px, [True, True]
     if pulse is not None:
         foot = 0.2 * pulse.width_px
@@ -249,16 +273,66 @@ def _ends(traced: _Traced, pulse: Pulse | None) -> tuple[float, float, tuple[boo
     return first, last, (seen[0], seen[1])
 
 
-def _start(first_px: float, last_px: float, seen: tuple[bool, bool], px_per_s: float) -> float:
-    """Column of the record's first sample.
+def _start(traced: _Traced, ends: tuple[float, float, tuple[bool, bool]], px_per_s: float) -> float:
+    """Column of the record's first sample, from the rows' ends."""
+    first, last, seen = ends
+    length_px = LAST_SAMPLE_S * px_per_s
+    if seen[0] and seen[1]:
+        starts = np.r_[traced.firsts_px, traced.lasts_px - length_px]
+        return voted_start(starts, (first + last - length_px) / 2)
+    return first if seen[0] else last - length_px
 
-    A row shows columns from just after its first sample to just before its last: half a column at either end on
-    average, which cancels out where both ends are seen.
+
+def voted_start(starts: NDArray[np.float64], near: float) -> float:
+    """Start on which most rows agree.
+
+    Args:
+        starts: Columns of the first sample, each known to half a column: pixels are that wide, and ink begins
+            in the first and ends in the last whose middle the trace reaches.
+        near: Where it should be, within a few px.
+
+    Returns:
+        Middle of the places that the most of them allow: closer than half a column, since they lie differently
+        within their pixels.
     """
-    length_px = (DURATION_S - 1 / RATE_HZ) * px_per_s
-    if seen[0] == seen[1]:
-        return (first_px + last_px - length_px) / 2
-    return first_px - 0.5 if seen[0] else last_px + 0.5 - length_px
+    places = near + np.arange(-2.0, 2.0, 0.02)
+    misses = np.maximum(np.abs(places[:, None] - starts[None]) - 0.5, 0.0)
+    votes = np.exp(-np.square(misses / 0.15)).sum(axis=1)
+    return float(places[votes >= votes.max() - 0.3].mean())
+
+
+def _start_by_breaks(
+    traced: _Traced, chosen: Hypothesis, ends: tuple[float, float, tuple[bool, bool]], start_px: float, px_per_s: float
+) -> float:
+    """The start once more, now also from the columns where one lead gives way to the next."""
+    first, last, seen = ends
+    starts = [traced.firsts_px] if seen[0] else []
+    starts += [traced.lasts_px - LAST_SAMPLE_S * px_per_s] if seen[1] else []
+    for row, times_s in enumerate(_break_times(chosen)):
+        for time_s in times_s:
+            at = _jump_near(traced.edges[row], start_px + time_s * px_per_s)
+            starts += [np.array([at - time_s * px_per_s])] if at is not None else []
+    return voted_start(np.concatenate(starts), start_px) if starts else start_px
+
+
+def _jump_near(edges: Edges, x: float) -> float | None:
+    """Edge between the two columns near x whose runs of ink do not touch, if there is exactly one such place."""
+    columns = np.arange(max(0, int(x) - JUMP_REACH_PX), min(len(edges.top) - 1, int(x) + JUMP_REACH_PX + 1))
+    apart = np.maximum(edges.top[columns + 1] - edges.bottom[columns], edges.top[columns] - edges.bottom[columns + 1])
+    jumps = columns[apart > 1.0]
+    return float(jumps[0]) + 0.5 if len(jumps) == 1 else None
+
+
+def _break_times(chosen: Hypothesis) -> list[list[float]]:
+    """Per row of the page as it lies, the seconds from its left end where another lead begins."""
+    layout = chosen.layout
+    times: list[list[float]] = [[] for _ in layout.rows]
+    for segment in layout.segments:
+        row = layout.n_rows - 1 - segment.row if chosen.upside_down else segment.row
+        from_s = layout.duration_s - segment.stop_s if chosen.upside_down else segment.start_s
+        if from_s > 0:
+            times[row].append(from_s)
+    return times
 
 
 def _row_for_checks(traced: _Traced, edges: Edges, start_px: float, scale: Scale) -> NDArray[np.float64]:

@@ -15,6 +15,8 @@ MIN_HEIGHT_PX, MAX_HEIGHT_PX = 8.0, 260.0
 MIN_SCORE = 0.45  # with four rows or more laid over each other; noisy pages without a pulse stay below .42
 MIN_FEW_ROWS_SCORE = 0.75  # with two or three, which average little out
 MIN_LONE_SCORE = 0.88  # in a single row
+MIN_UNUSUAL_SCORE = 0.6  # of 5 and 20 mm/mV
+MIN_MARGIN = 0.15
 BELOW_PX = 6  # how far a foot may lie from the row's usual level
 RIM_PX = 6  # width of the surroundings that must be light
 STEP = 1.05  # ratio of neighbouring sizes tried when nothing is known
@@ -100,6 +102,8 @@ def find_pulse(
     strips = _row_strips(dark, rows_y, int(max(h for h, _ in tries)) + RIM_PX + 2)
     wanted = MIN_SCORE if len(rows_y) > 3 else MIN_FEW_ROWS_SCORE
     found = _best_pulse(strips.mean(axis=0), tries, spans, wanted)
+    if found is not None and sizes is not None:
+        found = _unless_usual_fits(strips.mean(axis=0), found, tries, spans)
     if found is None:
         # A lone rectangle of 5 or 20 mm is a cell of the grid more often than a pulse.
         usual = (
@@ -112,6 +116,18 @@ def find_pulse(
     if found is None or sizes is not None:
         return found
     return _measured(dark, found, rows_y)
+
+
+def _unless_usual_fits(
+    strip: Array, found: Pulse, tries: Sequence[tuple[float, float]], spans: Sequence[tuple[int, int]]
+) -> Pulse | None:
+    """Trust an unusual gain only if its pulse is beyond doubt and the usual one fits far worse."""
+    usual_px = float(np.median([height for height, _ in tries]))
+    if abs(found.height_px / usual_px - 1) < 0.1:
+        return found
+    usual = _best_pulse(strip, [size for size in tries if size[0] == usual_px], spans, 0.0)
+    margin = found.score - (usual.score if usual else 0.0)
+    return found if found.score >= MIN_UNUSUAL_SCORE and margin >= MIN_MARGIN else None
 
 
 def _all_sizes(max_height_px: float) -> list[tuple[float, float]]:

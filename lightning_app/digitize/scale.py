@@ -91,9 +91,15 @@ def settle_scale(grid: Grid, pulse: Pulse | None, row_px: float | None, declared
     candidates = mm_candidates(grid)
     if not candidates:
         return _without_grid(pulse, row_px, declared)
-    (mm_x, mm_y), speed, assumptions = _speed(candidates, row_px, declared)
+    tolerance = LENGTH_TOLERANCE if grid.x is not None else MAX_ANISOTROPY - 1
+    (mm_x, mm_y), speed, assumptions = _speed(candidates, row_px, declared, tolerance)
     gain, voltage_note = _gain(mm_y, pulse, declared)
     _check_pulse_width(pulse, mm_x * speed)
+    if grid.x is None and row_px is not None and declared.px_per_s is None:
+        # Only the lying lines are seen, and papers stretch: the rows' length is the better measure of time.
+        mm_x = row_px / (speed * DURATION_S)
+    if grid.y is None:
+        assumptions = (*assumptions, "square millimetres: only the standing grid lines were found")
     px_per_s = _agreed(declared.px_per_s, mm_x * speed, "px/s")
     px_per_mv = _agreed(declared.px_per_mv, mm_y * gain, "px/mV")
     return Scale(
@@ -109,7 +115,7 @@ def settle_scale(grid: Grid, pulse: Pulse | None, row_px: float | None, declared
 
 
 def _speed(
-    candidates: list[tuple[float, float]], row_px: float | None, declared: Declared
+    candidates: list[tuple[float, float]], row_px: float | None, declared: Declared, tolerance: float
 ) -> tuple[tuple[float, float], float, tuple[str, ...]]:
     """Which lines are millimetres and how many make a second."""
     speeds = SPEEDS_MM_S if declared.mm_per_s is None else (declared.mm_per_s,)
@@ -118,7 +124,7 @@ def _speed(
         length_px = row_px
         fits = [(abs(mm[0] * speed * DURATION_S / length_px - 1), mm, speed) for mm, speed in pairs]
         off, mm, speed = min(fits)
-        if off <= LENGTH_TOLERANCE:
+        if off <= tolerance:
             return mm, speed, ()
         if declared.px_per_s is None:
             raise DigitizeRefusal(
