@@ -43,6 +43,7 @@ class SegmentationModule(pl.LightningModule):
     """
 
     needs_training = True  # False: a method without weights; it is tested, never fitted
+    whole_page = False  # True: a method that sees a page at once; it is never given windows of one
 
     def __init__(
         self,

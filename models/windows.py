@@ -110,6 +110,9 @@ def predict_page(
     ready = module if isinstance(module, InferenceCopy) else prepare(module)
     device = ready.module.device
     ink = _as_ink(page).to(device)
+    if ready.module.whole_page:
+        whole: Tensor = ready(ink[None, None])[0, 0]
+        return whole.float().cpu()
     height, width = ink.shape
     padded = nn.functional.pad(ink, (0, max(size_px - width, 0), 0, max(size_px - height, 0)))
     rows = window_starts(height, size_px, overlap_px)
