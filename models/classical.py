@@ -8,8 +8,8 @@ a stroke width and was set by eye on six colour and six binary pages of one rend
 
 It sees the whole page at once (`whole_page`): thresholds and rows of a 128-px window would be guesswork.
 Meant for clean colour pages turned grey. On pages of another seed (n = 12 each, rendered from PTB-XL): Dice
-0.92 on colour pages turned grey (0.85 to 0.97, recall at least 0.94; what is lost is stroke width and attached
-pulses), 0.53 on noisy 1-bit scans (0 to 0.85; two of twelve give nothing or nothing right).
+0.92 on colour pages turned grey (0.85 to 0.97, recall at least 0.94; what is lost is stroke width and
+attached pulses), 0.53 on noisy 1-bit scans (0 to 0.85; two of twelve give nothing or nothing right).
 
     - {class_path: models.classical.ClassicalTracing}
 

@@ -7,7 +7,7 @@ import pytest
 import wfdb
 from click.testing import CliRunner
 
-from datamodules.errors import DataError
+from datamodules.errors import DataError, IntegrityError
 from datamodules.layout import LEADS
 from lightning_app.score_commands import resampled, score
 
@@ -121,14 +121,24 @@ def test_damaged_records_are_refused(tmp_path):
     ref = write(tmp_path, "ref", ecg())
     cut = write(tmp_path, "cut", ecg())
     cut.with_suffix(".dat").write_bytes(cut.with_suffix(".dat").read_bytes()[:1000])
-    assert refusal(cut, ref) == {"RECORD_UNREADABLE"}
+    assert refusal(cut, ref) == {"SIGNAL_LENGTH"}
     lone = write(tmp_path, "lone", ecg())
     lone.with_suffix(".dat").unlink()
-    assert refusal(lone, ref) == {"RECORD_UNREADABLE"}
+    assert refusal(lone, ref) == {"SIGNAL_MISSING"}
     (tmp_path / "junk.hea").write_bytes(b"\x00\xff\x80 what is this")
-    assert refusal(tmp_path / "junk", ref) == {"RECORD_UNREADABLE"}
     (tmp_path / "empty.hea").write_text("")
-    assert refusal(tmp_path / "empty", ref) == {"RECORD_UNREADABLE"}
+    assert len(refusal(tmp_path / "junk", ref)) == 1
+    assert len(refusal(tmp_path / "empty", ref)) == 1
+
+
+def test_no_file_outside_the_records_folder_is_read(tmp_path):
+    ref = write(tmp_path, "ref", ecg())
+    (tmp_path / "sub").mkdir()
+    header = (tmp_path / "ref.hea").read_text().replace("ref.dat", "../ref.dat")
+    (tmp_path / "sub" / "ref.hea").write_text(header)
+    result = CliRunner().invoke(score, [str(tmp_path / "sub" / "ref"), str(ref)])
+    assert isinstance(result.exception, IntegrityError)
+    assert result.exception.exit_code == 4
 
 
 def test_records_that_cannot_be_compared_are_refused(tmp_path):
@@ -136,7 +146,7 @@ def test_records_that_cannot_be_compared_are_refused(tmp_path):
     assert refusal(write(tmp_path, "other", ecg()[:, :1], leads=["V1"]), ref) == {"LEADS_UNMATCHED"}
     assert refusal(write(tmp_path, "pulse", ecg()[:, :1], leads=["PLETH"]), ref) == {"LEADS_UNKNOWN"}
     assert refusal(write(tmp_path, "twice", ecg()[:, :2], leads=["I", "i"]), ref) == {"LEAD_TWICE"}
-    assert refusal(write(tmp_path, "unit", ecg()[:, :1], leads=["I"], unit="mmHg"), ref) == {"UNIT_UNKNOWN"}
+    assert refusal(write(tmp_path, "unit", ecg()[:, :1], leads=["I"], unit="mmHg"), ref) == {"UNIT_SUSPECT"}
 
 
 def test_resampling_keeps_gaps_and_length():
