@@ -10,6 +10,7 @@
         metrics.csv                    one row per epoch
         model.safetensors, last.ckpt   final weights; last checkpoint
         environment.json, log.txt      where and with what it ran; what was said
+        timing.json                    how long it took; apart, because no result may depend on it
         wandb/                         the run as W&B sees it
 
 A cell is done when its `result.json` says so, whatever an engine believes. While a process works on it, it
@@ -38,6 +39,7 @@ State = Literal["missing", "running", "done", "failed", "interrupted"]
 RESULT = "result.json"
 SPEC = "spec.json"
 PROGRESS = "progress.json"
+TIMING = "timing.json"
 LOCK = ".lock"
 LOCK_PATIENCE_S = 2.0  # a status query holds the lock shared for an instant
 
@@ -218,11 +220,12 @@ class Store:
 
     def progress(self, key: str) -> dict[str, Any]:
         """Read what a running cell last said about itself; empty if nothing."""
-        try:
-            value = json.loads((self.folder(key) / PROGRESS).read_bytes())
-        except (OSError, ValueError):
-            return {}
-        return value if isinstance(value, dict) else {}
+        return _read_leniently(self.folder(key) / PROGRESS)
+
+    def seconds(self, key: str) -> float | None:
+        """Read how long a finished cell took in its last process, s; None if it does not say."""
+        value = _read_leniently(self.folder(key) / TIMING).get("seconds")
+        return float(value) if isinstance(value, int | float) else None
 
     def write_plan(self, plan: Mapping[str, Any]) -> None:
         """Record the current plan as sweep.json."""
@@ -243,6 +246,15 @@ class Store:
                 Problem("NO_SWEEP", str(self.root), "no sweep.json", "the folder RUNS/<sweep>", remedy)
             )
         return read_json(path)
+
+
+def _read_leniently(path: Path) -> dict[str, Any]:
+    """Read a JSON object that nothing depends on; empty if there is none."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def result_of(

@@ -73,8 +73,8 @@ class Board:
 
     def left_s(self, progress: Mapping[str, Mapping[str, Any]]) -> float | None:
         """Estimate the seconds left from the cells done so far; None before the first."""
-        seconds = [self.result(key).get("seconds") for key in self.keys("done")]
-        known = [float(value) for value in seconds if value is not None]
+        seconds = [self.store.seconds(key) for key in self.keys("done")]
+        known = [value for value in seconds if value is not None]
         running = [float(values.get("left_s") or 0.0) for values in progress.values()]
         waiting = len(self.keys("missing")) + len(self.keys("interrupted"))
         if waiting and not known:

@@ -31,6 +31,7 @@ import pytorch_lightning as pl
 import safetensors.torch
 import torch
 
+from datamodules.cohort import Scan
 from datamodules.errors import DataError, IntegrityError, Interrupted, Problem
 from lightning_app.callbacks import (
     SAVE_EVERY_S,
@@ -47,6 +48,7 @@ from lightning_app.cells import (
     PROGRESS,
     RESULT,
     SPEC,
+    TIMING,
     CellLock,
     Store,
     read_json,
@@ -57,6 +59,7 @@ from lightning_app.cells import (
 )
 from lightning_app.checkpoints import Checkpoints
 from lightning_app.engines import EXIT_BUSY, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Job, Slot
+from lightning_app.leakage import NoLeakage, check_training
 from lightning_app.specs import HELD_OUT, CellSpec, Component
 from lightning_app.testing import accelerator_device, score_pages
 from models.complexity import macs_per_patch, parameters
@@ -231,6 +234,7 @@ class _Cell:
         callbacks = [
             KeyedRandomness(self.spec.seeds.weights, number),
             Watch(self.progress, stage, self.stop),
+            NoLeakage(stage, self._test_scans),
             recorder,
         ]
         trainer = self._trainer(epochs, callbacks)
@@ -287,6 +291,9 @@ class _Cell:
         for name, component in self._sets().items():
             if not self.stages.holds(f"test {name}", *self._tables_of(name)):
                 self._test_on(name, component, module, device)
+
+    def _test_scans(self) -> dict[str, list[Scan]]:
+        return {name: self._datamodule(component).test_scans() for name, component in self._sets().items()}
 
     def _sets(self) -> dict[str, Component]:
         return {HELD_OUT: self.spec.fit_on, **{test.name: test for test in self.spec.test_on}}
@@ -372,6 +379,7 @@ class _Cell:
         theirs = CellSpec.model_validate(read_json(source / SPEC))
         if theirs.fit_key != self.spec.fit_key:
             return False
+        self._check_test_sets()
         _copy(source / WEIGHTS, self.folder / WEIGHTS)
         if (source / "last.ckpt").is_file():
             _copy(source / "last.ckpt", self.folder / "last.ckpt")
@@ -382,6 +390,14 @@ class _Cell:
         )
         log.info("weights taken from cell %s, which was trained by the same specification", self.donor)
         return True
+
+    def _check_test_sets(self) -> None:
+        """Do for weights of another cell what `NoLeakage` does in a training: the test sets may be new."""
+        for stage, component in {"pretrain": self.spec.pretrain_on, "fit": self.spec.fit_on}.items():
+            if component is not None:
+                datamodule = self._datamodule(component)
+                datamodule.setup("fit")
+                check_training(stage, datamodule, self._test_scans)
 
     def _take_set(self, source: Path, name: str) -> None:
         tables = self._tables_of(name)
@@ -405,14 +421,14 @@ class _Cell:
         dice = {name: _mean(group["dice"]) for name, group in scans.groupby("test_set", sort=True)}
         self.progress.write("record")
         self.tracking.finish(self.rows, scans, {**cost, "dice": dice})
+        spent = {"seconds": time.monotonic() - started, "cpu_seconds": time.process_time()}
+        write_json(self.folder / TIMING, {name: round(value, 1) for name, value in spent.items()})
         result = result_of(
             self.folder,
             self.spec.key,
             "done",
             self._artefacts(),
             fit_key=self.spec.fit_key,
-            seconds=round(time.monotonic() - started, 1),
-            cpu_seconds=round(time.process_time(), 1),
             **cost,
             dice=dice,
         )

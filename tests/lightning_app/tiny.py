@@ -1,4 +1,4 @@
-"""A network and data so small that a whole cell takes a second; used by their class paths, as a user's own."""
+"""A network and data so small that a cell takes a second; used by their class paths, as a user's own."""
 
 from types import SimpleNamespace
 
@@ -42,7 +42,13 @@ class TinyScans(pl.LightningDataModule):
     """Random lines; patches keyed to (seed, epoch, step)."""
 
     def __init__(
-        self, scans: int = 4, steps: int = 3, fold: int = 0, folds: int = 2, patch_seed: int = 0, noise: float = 0.1
+        self,
+        scans: int = 4,
+        steps: int = 3,
+        fold: int = 0,
+        folds: int = 2,
+        patch_seed: int = 0,
+        noise: float = 0.1,
     ) -> None:
         super().__init__()
         self.scans, self.steps, self.fold, self.folds = scans, steps, fold, folds
@@ -61,7 +67,11 @@ class TinyScans(pl.LightningDataModule):
     def test_scans(self):
         return [
             SimpleNamespace(
-                scan_id=f"scan-{number}", patient_id=f"p{number}", layout="four_line", px_per_mv=10.0, px_per_s=100.0
+                scan_id=f"scan-{number}",
+                patient_id=f"p{number}",
+                layout="four_line",
+                px_per_mv=10.0,
+                px_per_s=100.0,
             )
             for number in range(self.fold, self.scans, self.folds)
         ]
@@ -98,5 +108,3 @@ class _Batches:
                 "image": torch.from_numpy(image[patch] / np.float32(255))[None, None],
                 "mask": torch.from_numpy(mask[patch].astype(np.float32))[None, None],
             }
-
-

@@ -1,0 +1,53 @@
+"""Every sweep file that ships can be planned, its classes can be built, and it opens with what a reader wants."""
+
+from pathlib import Path
+
+import pytest
+
+from lightning_app.planning import make_plan
+from lightning_app.prepare import distinct
+from lightning_app.specs import load_sweep
+
+FOLDER = Path(__file__).resolve().parents[2] / "experiments"
+SWEEPS = sorted(path for path in FOLDER.glob("*.yaml") if not path.name.startswith("wandb"))
+CELLS = {"paper": 45, "quick": 6, "smoke": 4}
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_it_is_planned(path, tmp_path):
+    plan = make_plan(load_sweep(path), tmp_path)
+    assert plan.sweep.name == path.stem
+    assert len({cell.key for cell in plan.cells}) == CELLS.get(path.stem, len(plan.cells))
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_it_opens_with_command_cost_and_expected_result(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    header = " ".join(lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))])
+    assert "make benchmark" in header or "inkbeat run" in header
+    assert "cells" in header
+    assert "Expected" in header or "Shows" in header
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_every_model_can_be_built(path, tmp_path):
+    import torch
+
+    from lightning_app.train import class_of
+
+    for model in distinct([cell.spec.model for cell in make_plan(load_sweep(path), tmp_path).cells]):
+        with torch.device("meta"):
+            class_of(model.class_path)(**model.init_args)
+
+
+def test_the_paper_sweep_holds_the_papers_numbers(tmp_path):
+    sweep = load_sweep(FOLDER / "paper.yaml")
+    assert len(sweep.models) == 9
+    assert (sweep.folds.numbers, sweep.folds.count) == ((0, 1, 2, 3, 4), 5)
+    assert {name: cohort.scans for name, cohort in sweep.cohorts.items()} == {
+        "binary": 96, "pseudo": 24, "colour": 282,
+    }  # fmt: skip
+    assert sweep.fit_on.init_args | {"cohort": ""} == {"cohort": "", "batch_size": 64, "patches_per_scan": 64}
+    assert (sweep.training.epochs, sweep.training.pretrain_epochs) == (100, 1)
+    assert (sweep.evaluation.threshold, sweep.evaluation.overlap_px) == (0.15, 64)
+    assert [test.init_args["amount"] for test in sweep.test_on] == [0.0, 0.01, 0.02, 0.05, 0.10]
