@@ -87,7 +87,10 @@ def refuse_if_doubtful(segments: Sequence[SegmentReading], checks: Mapping[str, 
 def laws_hold(checks: Mapping[str, float]) -> bool:
     """Whether the laws vouch for the reading."""
     values = list(checks.values())
+    return strips_agree(checks) or (float(np.mean(values)) >= MIN_CHECK and min(values) >= MIN_EACH_CHECK)
+
+
+def strips_agree(checks: Mapping[str, float]) -> bool:
+    """Whether every rhythm strip, and there is one, repeats its lead's own segment."""
     rhythm = [value for name, value in checks.items() if name.startswith("rhythm")]
-    if rhythm and min(rhythm) >= MIN_RHYTHM:
-        return True
-    return float(np.mean(values)) >= MIN_CHECK and min(values) >= MIN_EACH_CHECK
+    return bool(rhythm) and min(rhythm) >= MIN_RHYTHM

@@ -8,62 +8,32 @@ Every step is a function of its own with its own test; this file only hands resu
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
-from datamodules.layout import Layout, known_layouts, load_layout
+from datamodules.layout import Layout, Segment, known_layouts, load_layout
 from datamodules.page import Page
 from lightning_app.digitize import confidence
-from lightning_app.digitize.grid import Grid, measure_grid
+from lightning_app.digitize.followed import Followed, consensus, follow_again, follow_page
 from lightning_app.digitize.layouts import CHECK_RATE_HZ, Hypothesis, rank_hypotheses
 from lightning_app.digitize.mirror import refuse_if_mirrored
 from lightning_app.digitize.pulse import Pulse, find_pulse, without_grid
 from lightning_app.digitize.record import assemble
 from lightning_app.digitize.results import RATE_HZ, Digitized, DigitizeRefusal, Refusal, Scale, SegmentReading
-from lightning_app.digitize.rows import WAVEFORM, Rows, clean_mask, find_rows, without_frame
-from lightning_app.digitize.scale import DURATION_S, Declared, likely_mm, makes_sense, settle_scale
-from lightning_app.digitize.trace import Edges, follow_rows, pen_line, pen_radius_px, trace_edges
-from lightning_app.digitize.turn import Straightening, lies_on_its_side, straighten
+from lightning_app.digitize.rows import WAVEFORM, clean_mask, without_frame
+from lightning_app.digitize.scale import DURATION_S, Declared, likely_mm, settle_scale
+from lightning_app.digitize.timing import break_times, ends_beside, start_from_breaks, start_from_ends
+from lightning_app.digitize.turn import lies_on_its_side
 
 MIN_SIDE_PX = 128
 MAX_GAP_S = 0.020  # R28: shorter gaps are interpolated
 MIN_MARGIN = 0.1  # of the laws' score, over the next way to read the page
 ISOELECTRIC_SHARE = 0.3
-STEADY_PX = 20
-ROW_END_PX = 2.5
-JUMP_REACH_PX = 3
 MIN_ROOF = 0.5  # probability along a pulse's roof; a pulse among the traces is one only if it is in the map
-LAST_SAMPLE_S = DURATION_S - 1 / RATE_HZ
 
 Array = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class _Traced:
-    """A straight page with its rows followed."""
-
-    straightening: Straightening
-    grid: Grid
-    dark: Array
-    probability: Array
-    rows: Rows
-    edges: list[Edges]
-    radius_px: float
-    firsts_px: NDArray[np.float64]
-    lasts_px: NDArray[np.float64]
-
-    @property
-    def first_px(self) -> float:
-        """Where the rows begin."""
-        return _consensus(self.firsts_px)
-
-    @property
-    def last_px(self) -> float:
-        """Where they end."""
-        return _consensus(self.lasts_px)
 
 
 def digitize_page(
@@ -128,26 +98,26 @@ def _digitize(
     )
     if turns and predict is not None:
         upright = predict(np.ascontiguousarray(np.rot90(page.ink, turns)))
-    traced = _trace(grid_ink, dark, without_frame(upright))
-    pulse = _pulse(traced)
-    ends = _ends(traced, pulse)
-    scale = settle_scale(traced.grid, pulse, ends[1] - ends[0], declared)
-    start_px = _start(traced, ends, scale.px_per_s)
-    rows_mv = [_row_for_checks(traced, edges, start_px, scale) for edges in traced.edges]
-    chosen, source = choose_layout(rows_mv, wanted)
-    start_px = _start_by_breaks(traced, chosen, ends, start_px, scale.px_per_s)
-    traced = _followed_again(traced, chosen, start_px, scale.px_per_s)
-    segments = _read_segments(traced, chosen, start_px, scale, upright.shape, turns)
+    followed = follow_page(grid_ink, dark, without_frame(upright))
+    pulse = _pulse(followed)
+    ends = ends_beside(followed, pulse)
+    scale = settle_scale(followed.grid, pulse, ends.length_px, declared)
+    start_px = start_from_ends(ends, scale.px_per_s)
+    chosen, source = choose_layout(_rows_for_checks(followed, start_px, scale), wanted)
+    start_px = start_from_breaks(followed, chosen, ends, start_px, scale.px_per_s)
+    followed = follow_again(followed, _break_columns(followed, chosen, start_px, scale.px_per_s))
+    segments = [_read(followed, chosen, segment, start_px, scale, turns) for segment in chosen.layout.segments]
     checks = dict(chosen.checks)
     confidence.refuse_if_doubtful(segments, checks)
-    refuse_if_mirrored(segments)
+    if not confidence.strips_agree(checks):
+        refuse_if_mirrored(segments)
     return Digitized(
         mv=assemble(segments, chosen.layout.duration_s),
         rate_hz=RATE_HZ,
         layout=chosen.layout.name,
         layout_source=source,
         quarter_turns=(turns + 2 * chosen.upside_down) % 4,
-        skew_deg=_skew(traced),
+        skew_deg=followed.skew_deg,
         scale=scale,
         segments=tuple(segments),
         checks=checks,
@@ -171,174 +141,54 @@ def grid_and_dark(page: Page) -> tuple[NDArray[np.uint8], Array]:
     return 255 - page.rgb.min(axis=2), (255 - page.rgb.max(axis=2)).astype(np.float32) / 255
 
 
-def _trace(grid_ink: NDArray[np.uint8], dark: Array, probability: Array) -> _Traced:
-    mask = clean_mask(probability)
-    slanted = find_rows(mask)
-    if slanted is None:
-        raise DigitizeRefusal(
-            "NO_WAVEFORM",
-            f"{mask.mean():.2%} of the page looks like a trace, and it forms no rows",
-            "check that the file is an ECG page; see the mask",
-        )
-    row_px = float(slanted.last_px - slanted.first_px + 1)
-    grid = measure_grid(
-        grid_ink,
-        probability >= WAVEFORM,
-        skew_deg=slanted.skew_deg,
-        plausible=lambda grid: makes_sense(grid, row_px),
-    )
-    plan = straighten(probability.shape, grid, slanted.skew_deg)
-    straight = np.asarray(plan.image(probability), dtype=np.float32)
-    rows = find_rows(clean_mask(straight)) or slanted
-    edges = trace_edges(straight, follow_rows(straight, rows.y_px, rows.pitch_px))
-    radius_px = float(np.median([pen_radius_px(band) for band in edges]))
-    firsts_px, lasts_px = _row_ends(edges)
-    straight_dark = np.asarray(plan.image(dark), dtype=np.float32)
-    return _Traced(plan, grid, straight_dark, straight, rows, edges, radius_px, firsts_px, lasts_px)
-
-
-def _followed_again(traced: _Traced, chosen: Hypothesis, start_px: float, px_per_s: float) -> _Traced:
-    """Follow the rows once more, now that it is known where one lead ends and the next begins."""
-    width = traced.probability.shape[1]
-    breaks = [
-        [column for time_s in times_s if 0 < (column := int(np.ceil(start_px + time_s * px_per_s))) < width]
-        for times_s in _break_times(chosen)
-    ]
-    paths = follow_rows(traced.probability, traced.rows.y_px, traced.rows.pitch_px, breaks)
-    return replace(traced, edges=trace_edges(traced.probability, paths))
-
-
-def _skew(traced: _Traced) -> float:
-    matrix = traced.straightening.matrix
-    return float(np.degrees(np.arctan2(matrix[0, 1], matrix[0, 0])))
-
-
-def _row_ends(edges: list[Edges]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Where the ink of each row begins and ends, px, to a fraction of a column."""
-    firsts = [_begin_of(band.ink) for band in edges]
-    lasts = [len(band.ink) - 1 - _begin_of(band.ink[::-1]) for band in edges]
-    return np.array(firsts), np.array(lasts)
-
-
-def _begin_of(ink: NDArray[np.float64]) -> float:
-    """Edge of the first ink from which on most of the next twenty columns have some."""
-    present = ink >= 0.5 * np.quantile(ink, 0.9)
-    counts = np.convolve(present, np.ones(STEADY_PX), mode="full")[STEADY_PX - 1 :]
-    steady = np.flatnonzero(present & (counts[: len(present)] >= 0.7 * STEADY_PX))
-    at = int(steady[0]) if len(steady) else 0
-    before = ink[at - 1] if at > 0 else 0.0
-    return at - float(np.clip((ink[at] - 0.5) / max(ink[at] - before, 1e-6), 0.0, 1.0))
-
-
-def _consensus(values: NDArray[np.float64]) -> float:
-    """Mean without those rows that begin or end elsewhere."""
-    middle = np.median(values)
-    return float(np.mean(values[np.abs(values - middle) <= ROW_END_PX])) if len(values) else float(middle)
-
-
-def _pulse(traced: _Traced) -> Pulse | None:
-    width = traced.dark.shape[1]
+def _pulse(page: Followed) -> Pulse | None:
+    firsts, lasts = page.row_ends()
+    first, last = consensus(firsts), consensus(lasts)
+    width = page.dark.shape[1]
     room = round(0.035 * width)
-    spans = [(0, round(traced.first_px) + room), (round(traced.last_px) - room, width)]
+    spans = [(0, round(first) + room), (round(last) - room, width)]
     sizes = [
         (gain * mm_y, length * mm_x)
-        for mm_x, mm_y in likely_mm(traced.grid, traced.last_px - traced.first_px)
+        for mm_x, mm_y in likely_mm(page.grid, last - first)
         for gain in (5, 10, 20)
         for length in (5, 10)
     ]
-    dark = without_grid(traced.dark, traced.grid)
-    pulse = find_pulse(dark, traced.rows.y_px, spans, sizes or None, 1.2 * traced.rows.pitch_px)
-    if pulse is None or pulse.right_px <= traced.first_px + 2 or pulse.left_px >= traced.last_px - 2:
+    dark = without_grid(page.dark, page.grid)
+    pulse = find_pulse(dark, page.rows_v_px, spans, sizes or None, 1.2 * page.pitch_px)
+    if pulse is None or pulse.right_px <= first + 2 or pulse.left_px >= last - 2:
         return pulse
-    return pulse if _is_in_map(traced, pulse) else None
+    return pulse if _is_in_map(page, pulse) else None
 
 
-def _is_in_map(traced: _Traced, pulse: Pulse) -> bool:
+def _is_in_map(page: Followed, pulse: Pulse) -> bool:
     """Whether the network, or whoever drew the mask, took the pulse for waveform."""
-    columns = slice(round(pulse.left_px) + 2, round(pulse.right_px) - 1)
-    roofs = np.round(traced.rows.y_px + pulse.foot_px - pulse.height_px).astype(int)
-    near = [traced.probability[max(0, y - 3) : max(1, y + 4), columns].max(axis=0).mean() for y in roofs]
-    return float(np.mean(near)) >= MIN_ROOF
+    roofs = []
+    for row, y in enumerate(page.rows_y_px + pulse.foot_px - pulse.height_px):
+        left, right = (round(page.row_to_x(row, u)) for u in (pulse.left_px, pulse.right_px))
+        strip = page.levelled[max(0, round(y) - 3) : max(1, round(y) + 4), left + 2 : right - 1]
+        roofs.append(strip.max(axis=0).mean() if strip.size else 0.0)
+    return float(np.mean(roofs)) >= MIN_ROOF
 
 
-def _ends(traced: _Traced, pulse: Pulse | None) -> tuple[float, float, tuple[bool, bool]]:
-    """Where the rows begin and end without the pulse, px, and whether each end itself is seen."""
-    first, last, seen = traced.first_px, traced.last_px, [True, True]
-    if pulse is not None:
-        foot = 0.2 * pulse.width_px
-        if pulse.left_px < (first + last) / 2 and pulse.right_px > first + 1:
-            first, seen[0] = pulse.right_px + foot, False
-        if pulse.left_px > (first + last) / 2 and pulse.left_px < last - 1:
-            last, seen[1] = pulse.left_px - foot, False
-    return first, last, (seen[0], seen[1])
+def _rows_for_checks(page: Followed, start_px: float, scale: Scale) -> list[NDArray[np.float64]]:
+    u = start_px + np.arange(round(DURATION_S * CHECK_RATE_HZ)) / CHECK_RATE_HZ * scale.px_per_s
+    rows = []
+    for row in range(len(page.edges)):
+        points, _ = page.line(row, 0, page.width, MAX_GAP_S * scale.px_per_s)
+        rows.append(-_sampled(page.to_straight(points), u) / scale.px_per_mv)
+    return rows
 
 
-def _start(traced: _Traced, ends: tuple[float, float, tuple[bool, bool]], px_per_s: float) -> float:
-    """Column of the record's first sample, from the rows' ends."""
-    first, last, seen = ends
-    length_px = LAST_SAMPLE_S * px_per_s
-    if seen[0] and seen[1]:
-        starts = np.r_[traced.firsts_px, traced.lasts_px - length_px]
-        return voted_start(starts, (first + last - length_px) / 2)
-    return first if seen[0] else last - length_px
-
-
-def voted_start(starts: NDArray[np.float64], near: float) -> float:
-    """Start on which most rows agree.
-
-    Args:
-        starts: Columns of the first sample, each known to half a column: pixels are that wide, and ink begins
-            in the first and ends in the last whose middle the trace reaches.
-        near: Where it should be, within a few px.
-
-    Returns:
-        Middle of the places that the most of them allow: closer than half a column, since they lie differently
-        within their pixels.
-    """
-    places = near + np.arange(-2.0, 2.0, 0.02)
-    misses = np.maximum(np.abs(places[:, None] - starts[None]) - 0.5, 0.0)
-    votes = np.exp(-np.square(misses / 0.15)).sum(axis=1)
-    return float(places[votes >= votes.max() - 0.3].mean())
-
-
-def _start_by_breaks(
-    traced: _Traced, chosen: Hypothesis, ends: tuple[float, float, tuple[bool, bool]], start_px: float, px_per_s: float
-) -> float:
-    """The start once more, now also from the columns where one lead gives way to the next."""
-    first, last, seen = ends
-    starts = [traced.firsts_px] if seen[0] else []
-    starts += [traced.lasts_px - LAST_SAMPLE_S * px_per_s] if seen[1] else []
-    for row, times_s in enumerate(_break_times(chosen)):
-        for time_s in times_s:
-            at = _jump_near(traced.edges[row], start_px + time_s * px_per_s)
-            starts += [np.array([at - time_s * px_per_s])] if at is not None else []
-    return voted_start(np.concatenate(starts), start_px) if starts else start_px
-
-
-def _jump_near(edges: Edges, x: float) -> float | None:
-    """Edge between the two columns near x whose runs of ink do not touch, if there is exactly one such place."""
-    columns = np.arange(max(0, int(x) - JUMP_REACH_PX), min(len(edges.top) - 1, int(x) + JUMP_REACH_PX + 1))
-    apart = np.maximum(edges.top[columns + 1] - edges.bottom[columns], edges.top[columns] - edges.bottom[columns + 1])
-    jumps = columns[apart > 1.0]
-    return float(jumps[0]) + 0.5 if len(jumps) == 1 else None
-
-
-def _break_times(chosen: Hypothesis) -> list[list[float]]:
-    """Per row of the page as it lies, the seconds from its left end where another lead begins."""
-    layout = chosen.layout
-    times: list[list[float]] = [[] for _ in layout.rows]
-    for segment in layout.segments:
-        row = layout.n_rows - 1 - segment.row if chosen.upside_down else segment.row
-        from_s = layout.duration_s - segment.stop_s if chosen.upside_down else segment.start_s
-        if from_s > 0:
-            times[row].append(from_s)
-    return times
-
-
-def _row_for_checks(traced: _Traced, edges: Edges, start_px: float, scale: Scale) -> NDArray[np.float64]:
-    time_s = np.arange(round(DURATION_S * CHECK_RATE_HZ)) / CHECK_RATE_HZ
-    x, y, _ = line_of(edges, 0, len(edges.top), traced.radius_px, MAX_GAP_S * scale.px_per_s)
-    return -_sampled(x, y, start_px + time_s * scale.px_per_s) / scale.px_per_mv
+def _break_columns(page: Followed, chosen: Hypothesis, start_px: float, px_per_s: float) -> list[list[int]]:
+    """Per row the first columns of those leads that are not its first."""
+    return [
+        [
+            column
+            for time_s in times_s
+            if 0 < (column := int(np.ceil(page.row_to_x(row, start_px + time_s * px_per_s)))) < page.width
+        ]
+        for row, times_s in enumerate(break_times(chosen))
+    ]
 
 
 def choose_layout(rows_mv: list[NDArray[np.float64]], wanted: Layout | None) -> tuple[Hypothesis, str]:
@@ -376,89 +226,53 @@ def choose_layout(rows_mv: list[NDArray[np.float64]], wanted: Layout | None) -> 
     return best, "declared" if wanted is not None else "recognised"
 
 
-def line_of(
-    edges: Edges, first: int, stop: int, radius_px: float, max_gap_px: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64], list[tuple[int, int]]]:
-    """Line of a stretch of a row.
-
-    Args:
-        edges: Band of the row.
-        first: First column.
-        stop: Column after the last.
-        radius_px: Radius of the pen.
-        max_gap_px: Longest run of columns without ink that is interpolated.
-
-    Returns:
-        x: (m,) columns, several per px. y: (m,) px, NaN in longer gaps. Those gaps, as (first, stop) columns.
-    """
-    top, bottom = edges.top[first:stop].copy(), edges.bottom[first:stop].copy()
-    present = np.isfinite(top)
-    if present.sum() < 2:
-        return np.arange(first, stop, dtype=np.float64), np.full(stop - first, np.nan), [(first, stop)]
-    columns = np.arange(stop - first)
-    change = np.flatnonzero(np.diff(np.r_[True, present, True].astype(np.int8)))
-    gaps = [(int(a), int(b)) for a, b in zip(change[::2], change[1::2], strict=True) if b - a > max_gap_px]
-    for edge in (top, bottom):
-        edge[~present] = np.interp(columns[~present], columns[present], edge[present])
-    x, y = pen_line(top, bottom, radius_px)
-    for a, b in gaps:
-        y[(x > a - 1) & (x < b)] = np.nan
-    return x + first, y, [(a + first, b + first) for a, b in gaps]
-
-
-def _sampled(x: NDArray[np.float64], y: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """PCHIP through a line with gaps; NaN in gaps and more than a column beyond the ends."""
-    finite = np.isfinite(y)
+def _sampled(points: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
+    """PCHIP through straight points (u, v) with gaps; NaN in gaps and more than a pixel beyond the ends."""
+    finite = np.isfinite(points).all(axis=1)
     if finite.sum() < 2:
         return np.full(len(at), np.nan)
-    known = x[finite]
+    # On a turned page a steep stroke leans back by a fraction of a pixel; time does not.
+    u = np.maximum.accumulate(np.where(finite, points[:, 0], -np.inf))
+    known, first = np.unique(u[finite], return_index=True)
     inside = np.clip(at, known[0], known[-1])
-    values = PchipInterpolator(known, y[finite])(inside)
-    nearest = np.clip(np.searchsorted(x, inside), 0, len(x) - 1)
+    values = PchipInterpolator(known, points[finite, 1][first])(inside)
+    nearest = np.clip(np.searchsorted(u, inside), 0, len(u) - 1)
     values[~finite[nearest] | (np.abs(at - inside) > 1.0)] = np.nan
     return np.asarray(values)
 
 
-def _read_segments(
-    traced: _Traced, chosen: Hypothesis, start_px: float, scale: Scale, shape: tuple[int, int], turns: int
-) -> list[SegmentReading]:
-    segments = []
+def _read(
+    page: Followed, chosen: Hypothesis, segment: Segment, start_px: float, scale: Scale, turns: int
+) -> SegmentReading:
+    """Read one stretch of one lead."""
     layout = chosen.layout
-    for segment in layout.segments:
-        row = layout.n_rows - 1 - segment.row if chosen.upside_down else segment.row
-        from_s, to_s = segment.start_s, segment.stop_s
-        if chosen.upside_down:
-            from_s, to_s = layout.duration_s - to_s, layout.duration_s - from_s
-        edges = traced.edges[row]
-        width = len(edges.top)
-        first = int(np.clip(np.ceil(start_px + from_s * scale.px_per_s - 0.25), 0, width - 1))
-        stop = int(np.clip(np.floor(start_px + to_s * scale.px_per_s - 0.25) + 1, first + 1, width))
-        x, y, gaps = line_of(edges, first, stop, traced.radius_px, MAX_GAP_S * scale.px_per_s)
-        n = round((segment.stop_s - segment.start_s) * RATE_HZ)
-        at = start_px + (from_s + np.arange(n) / RATE_HZ) * scale.px_per_s
-        if chosen.upside_down:
-            at = at + scale.px_per_s / RATE_HZ
-        height_px = -_sampled(x, y, at)
-        if chosen.upside_down:
-            height_px = -height_px[::-1]
-        mv = (height_px - isoelectric(height_px)) / scale.px_per_mv
-        seconds = [tuple((np.array(gap) - start_px) / scale.px_per_s) for gap in gaps]
-        if chosen.upside_down:
-            seconds = [(layout.duration_s - b, layout.duration_s - a) for a, b in reversed(seconds)]
-        segments.append(
-            SegmentReading(
-                lead=segment.lead,
-                row=segment.row,
-                start_s=segment.start_s,
-                stop_s=segment.stop_s,
-                mv=mv.astype(np.float32),
-                coverage=float(np.isfinite(mv).mean()),
-                confidence=confidence.lead_confidence(edges, slice(first, stop), traced.radius_px),
-                gaps_s=tuple((float(a), float(b)) for a, b in seconds),
-                path_px=_on_page(traced.straightening.points(np.column_stack([x, y])), shape, turns),
-            )
-        )
-    return segments
+    row, from_s, to_s = segment.row, segment.start_s, segment.stop_s
+    if chosen.upside_down:
+        row, from_s, to_s = layout.n_rows - 1 - row, layout.duration_s - to_s, layout.duration_s - from_s
+    first = int(np.clip(np.ceil(page.row_to_x(row, start_px + from_s * scale.px_per_s)), 0, page.width - 1))
+    stop = int(np.ceil(page.row_to_x(row, start_px + to_s * scale.px_per_s)))
+    stop = int(np.clip(stop, first + 1, page.width))
+    points, gaps_px = page.line(row, first, stop, MAX_GAP_S * scale.px_per_s)
+    sample = np.arange(round((to_s - from_s) * RATE_HZ))
+    # Read backwards, the record's first sample is the last but none of the page: the grid of samples ends there.
+    u = start_px + (from_s + (sample + chosen.upside_down) / RATE_HZ) * scale.px_per_s
+    up_px = -_sampled(page.to_straight(points), u)
+    gaps_s = [((a - start_px) / scale.px_per_s, (b - start_px) / scale.px_per_s) for a, b in gaps_px]
+    if chosen.upside_down:
+        up_px = -up_px[::-1]
+        gaps_s = [(layout.duration_s - b, layout.duration_s - a) for a, b in reversed(gaps_s)]
+    mv = (up_px - isoelectric(up_px)) / scale.px_per_mv
+    return SegmentReading(
+        lead=segment.lead,
+        row=segment.row,
+        start_s=segment.start_s,
+        stop_s=segment.stop_s,
+        mv=mv.astype(np.float32),
+        coverage=float(np.isfinite(mv).mean()),
+        confidence=confidence.lead_confidence(page.edges[row], slice(first, stop), page.radius_px),
+        gaps_s=tuple(gaps_s),
+        path_px=_as_read(page.to_page(points), page.levelled.shape[0], turns),
+    )
 
 
 def isoelectric(height: NDArray[np.float64]) -> float:
@@ -472,9 +286,9 @@ def isoelectric(height: NDArray[np.float64]) -> float:
     return float(np.mean(finite[at : at + n]))
 
 
-def _on_page(points: NDArray[np.float64], shape: tuple[int, int], turns: int) -> NDArray[np.float64]:
-    """Undo the quarter turn: (n, 2) points of the turned page (H, W) = shape, on the page as read."""
+def _as_read(points: NDArray[np.float64], height: int, turns: int) -> NDArray[np.float64]:
+    """Undo the quarter turn: points of the upright page of this height, on the page as it was read."""
     if turns == 0:
         return points
-    x, y = points[:, 0], points[:, 1]
-    return np.column_stack([shape[0] - 1 - y, x])  # np.rot90 by one: page (x, y) lies at (y, W - 1 - x)
+    # np.rot90 by one puts the page's (x, y) at (y, W - 1 - x), and W is the upright page's height.
+    return np.column_stack([height - 1 - points[:, 1], points[:, 0]])

@@ -38,6 +38,10 @@ class Straightening:
         )
         return np.asarray(straight)
 
+    def forward(self, page: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Map (n, 2) points of the page to the straight page."""
+        return np.asarray(page @ self.matrix[:, :2].T + self.matrix[:, 2])
+
     def points(self, straight: NDArray[np.float64]) -> NDArray[np.float64]:
         """Map (n, 2) points of the straight page back to the page as read."""
         return np.asarray((straight - self.matrix[:, 2]) @ np.linalg.inv(self.matrix[:, :2]).T)

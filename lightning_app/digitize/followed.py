@@ -1,0 +1,246 @@
+"""A page whose rows have been followed, and the ways between its three coordinates.
+
+page      (x, y) of the scan, once it stands upright.
+levelled  (x, y') with every column moved up or down so that rows lie level. Columns stay the page's own: a steep stroke
+          is one or two columns wide, and resampling them would move it by up to half a column.
+straight  (u, v) with grid lines along the axes: u is time, v is voltage. Only points are moved there, never pixels of
+          the trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_app.digitize.grid import Grid, measure_grid
+from lightning_app.digitize.results import DigitizeRefusal
+from lightning_app.digitize.rows import WAVEFORM, clean_mask, find_rows
+from lightning_app.digitize.scale import makes_sense
+from lightning_app.digitize.trace import Edges, follow_rows, pen_line, pen_radius_px, trace_edges
+from lightning_app.digitize.turn import Straightening, straighten
+
+STEADY_PX = 20
+ROW_END_PX = 2.5
+
+Array = NDArray[np.float32]
+Points = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A page with its rows followed.
+
+    Attributes:
+        straightening: Page to straight.
+        grid: Its line families.
+        dark: (H, W) black ink of the straight page.
+        levelled: (H, W) probability, levelled.
+        slope: Fall of the rows, px per px, taken out by levelling.
+        rows_y_px: (n,) level of the rows, levelled y.
+        pitch_px: Distance of the rows.
+        edges: Band of ink of each row, levelled y without the steps of whole pixels.
+        radius_px: Radius of the pen.
+    """
+
+    straightening: Straightening
+    grid: Grid
+    dark: Array
+    levelled: Array
+    slope: float
+    rows_y_px: NDArray[np.float64]
+    pitch_px: float
+    edges: tuple[Edges, ...]
+    radius_px: float
+
+    @property
+    def width(self) -> int:
+        """Columns of the page."""
+        return int(self.levelled.shape[1])
+
+    @property
+    def skew_deg(self) -> float:
+        """Turn of the page, positive = clockwise."""
+        matrix = self.straightening.matrix
+        return float(np.degrees(np.arctan2(matrix[0, 1], matrix[0, 0])))
+
+    def drop_px(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How far rows have fallen at these columns, against the page's middle."""
+        return np.asarray(self.slope * (x - (self.width - 1) / 2))
+
+    def to_page(self, points: Points) -> Points:
+        """Levelled (x, y') to page (x, y), (n, 2)."""
+        return np.column_stack([points[:, 0], points[:, 1] + self.drop_px(points[:, 0])])
+
+    def to_straight(self, points: Points) -> Points:
+        """Levelled (x, y') to straight (u, v), (n, 2)."""
+        return self.straightening.forward(self.to_page(points))
+
+    def row_to_u(self, row: int, x: float | NDArray[np.float64]) -> NDArray[np.float64]:
+        """Straight u of columns of a row, at its level."""
+        columns = np.atleast_1d(np.asarray(x, dtype=np.float64))
+        return self.to_straight(np.column_stack([columns, np.full(len(columns), self.rows_y_px[row])]))[:, 0]
+
+    def row_to_x(self, row: int, u: float) -> float:
+        """Column of a row at straight u; both grow alike but for the cosine of a few degrees."""
+        zero, one = self.row_to_u(row, np.array([0.0, 1.0]))
+        return float((u - zero) / (one - zero))
+
+    @property
+    def rows_v_px(self) -> NDArray[np.float64]:
+        """(n,) straight v of the rows in the middle of the page."""
+        middle = np.full(len(self.rows_y_px), (self.width - 1) / 2)
+        return self.to_straight(np.column_stack([middle, self.rows_y_px]))[:, 1]
+
+    def row_ends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Straight u where the ink of each row begins and ends, to a fraction of a column."""
+        firsts = [_begin_of(band.ink) for band in self.edges]
+        lasts = [self.width - 1 - _begin_of(band.ink[::-1]) for band in self.edges]
+        return (
+            np.array([self.row_to_u(row, x)[0] for row, x in enumerate(firsts)]),
+            np.array([self.row_to_u(row, x)[0] for row, x in enumerate(lasts)]),
+        )
+
+    def line(
+        self, row: int, first: int, stop: int, max_gap_px: float
+    ) -> tuple[Points, list[tuple[float, float]]]:
+        """The pen's line along a stretch of a row.
+
+        Args:
+            row: Which row.
+            first: First column.
+            stop: Column after the last.
+            max_gap_px: Longest run of columns without ink that is interpolated.
+
+        Returns:
+            (m, 2) levelled points, several per column, y' NaN in longer gaps; those gaps as straight u.
+        """
+        x, y, gaps = line_of(self.edges[row], first, stop, self.radius_px, max_gap_px)
+        spans = [tuple(self.row_to_u(row, np.array(gap, dtype=np.float64) - 0.5)) for gap in gaps]
+        return np.column_stack([x, y]), [(float(a), float(b)) for a, b in spans]
+
+
+def follow_page(grid_ink: NDArray[np.uint8], dark: Array, probability: Array) -> Followed:
+    """Find a page's rows and grid, and follow the rows.
+
+    Args:
+        grid_ink: (H, W) uint8, everything printed.
+        dark: (H, W) float32, black ink in [0, 1].
+        probability: (H, W) float32 of an upright page.
+
+    Returns:
+        The page followed.
+
+    Raises:
+        DigitizeRefusal: `NO_WAVEFORM`.
+    """
+    mask = clean_mask(probability)
+    slanted = find_rows(mask)
+    if slanted is None:
+        raise DigitizeRefusal(
+            "NO_WAVEFORM",
+            f"{mask.mean():.2%} of the page looks like a trace, and it forms no rows",
+            "check that the file is an ECG page; see the mask",
+        )
+    row_px = float(slanted.last_px - slanted.first_px + 1)
+    grid = measure_grid(
+        grid_ink,
+        probability >= WAVEFORM,
+        skew_deg=slanted.skew_deg,
+        plausible=lambda grid: makes_sense(grid, row_px),
+    )
+    plan = straighten((probability.shape[0], probability.shape[1]), grid, slanted.skew_deg)
+    slope = -plan.matrix[1, 0] / plan.matrix[1, 1]  # along it v stays the same
+    levelled = _levelled(probability, slope)
+    rows = find_rows(clean_mask(levelled)) or slanted
+    followed = Followed(
+        straightening=plan,
+        grid=grid,
+        dark=np.asarray(plan.image(dark), dtype=np.float32),
+        levelled=levelled,
+        slope=float(slope),
+        rows_y_px=rows.y_px,
+        pitch_px=rows.pitch_px,
+        edges=(),
+        radius_px=1.0,
+    )
+    return follow_again(followed, [[] for _ in rows.y_px])
+
+
+def follow_again(followed: Followed, breaks: Sequence[Sequence[int]]) -> Followed:
+    """Follow the rows, knowing the columns in which each goes on with another lead."""
+    paths = follow_rows(followed.levelled, followed.rows_y_px, followed.pitch_px, breaks)
+    columns = np.arange(followed.width)
+    # Levelling moved columns by whole pixels; the rest of the drop belongs to the edges.
+    rest = _shifts(followed.width, followed.slope) - followed.drop_px(columns)
+    edges = tuple(
+        replace(band, top=band.top + rest, bottom=band.bottom + rest)
+        for band in trace_edges(followed.levelled, paths)
+    )
+    radius_px = float(np.median([pen_radius_px(band) for band in edges]))
+    return replace(followed, edges=edges, radius_px=radius_px)
+
+
+def _shifts(width: int, slope: float) -> NDArray[np.intp]:
+    return np.round(slope * (np.arange(width) - (width - 1) / 2)).astype(np.intp)
+
+
+def _levelled(probability: Array, slope: float) -> Array:
+    """Move every column by whole pixels so that rows of this slope lie level."""
+    height, width = probability.shape
+    shifts = _shifts(width, slope)
+    margin = int(np.abs(shifts).max())
+    if margin == 0:
+        return probability
+    padded = np.pad(probability, ((margin, margin), (0, 0)))
+    y = np.arange(height)[:, None] + margin + shifts[None]
+    return np.ascontiguousarray(padded[y, np.arange(width)[None]])
+
+
+def _begin_of(ink: NDArray[np.float64]) -> float:
+    """Edge of the first ink from which on most of the next twenty columns have some."""
+    present = ink >= 0.5 * np.quantile(ink, 0.9)
+    counts = np.convolve(present, np.ones(STEADY_PX), mode="full")[STEADY_PX - 1 :]
+    steady = np.flatnonzero(present & (counts[: len(present)] >= 0.7 * STEADY_PX))
+    at = int(steady[0]) if len(steady) else 0
+    before = ink[at - 1] if at > 0 else 0.0
+    return at - float(np.clip((ink[at] - 0.5) / max(ink[at] - before, 1e-6), 0.0, 1.0))
+
+
+def consensus(values: NDArray[np.float64]) -> float:
+    """Mean without those rows that begin or end elsewhere."""
+    middle = np.median(values)
+    near = values[np.abs(values - middle) <= ROW_END_PX]
+    return float(near.mean()) if len(near) else float(middle)
+
+
+def line_of(
+    edges: Edges, first: int, stop: int, radius_px: float, max_gap_px: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], list[tuple[int, int]]]:
+    """Line of a stretch of a band.
+
+    Args:
+        edges: The band.
+        first: First column.
+        stop: Column after the last.
+        radius_px: Radius of the pen.
+        max_gap_px: Longest run of columns without ink that is interpolated.
+
+    Returns:
+        x: (m,) columns, several per px. y: (m,) px, NaN in longer gaps. Those gaps, as (first, stop) columns.
+    """
+    top, bottom = edges.top[first:stop].copy(), edges.bottom[first:stop].copy()
+    present = np.isfinite(top)
+    if present.sum() < 2:
+        return np.arange(first, stop, dtype=np.float64), np.full(stop - first, np.nan), [(first, stop)]
+    columns = np.arange(stop - first)
+    change = np.flatnonzero(np.diff(np.r_[True, present, True].astype(np.int8)))
+    gaps = [(int(a), int(b)) for a, b in zip(change[::2], change[1::2], strict=True) if b - a > max_gap_px]
+    for edge in (top, bottom):
+        edge[~present] = np.interp(columns[~present], columns[present], edge[present])
+    x, y = pen_line(top, bottom, radius_px)
+    for a, b in gaps:
+        y[(x > a - 1) & (x < b)] = np.nan
+    return x + first, y, [(a + first, b + first) for a, b in gaps]
