@@ -1,4 +1,4 @@
-"""Every sweep file that ships can be planned, its classes can be built, and it opens with what a reader wants."""
+"""Every sweep file that ships can be planned, its models be built, and its header tells what to expect."""
 
 from pathlib import Path
 
@@ -36,8 +36,10 @@ def test_every_model_can_be_built(path, tmp_path):
     from lightning_app.train import class_of
 
     for model in distinct([cell.spec.model for cell in make_plan(load_sweep(path), tmp_path).cells]):
+        # Fetching ready-made weights needs a network.
+        arguments = {name: value for name, value in model.init_args.items() if name != "encoder_weights"}
         with torch.device("meta"):
-            class_of(model.class_path)(**model.init_args)
+            class_of(model.class_path)(**arguments)
 
 
 def test_the_paper_sweep_holds_the_papers_numbers(tmp_path):
