@@ -97,7 +97,7 @@ class LocalEngine:
         waiting = sorted(cells, key=lambda job: -job.cost)
         attempts: dict[str, int] = {}
         free = list(slots)
-        with _StopRequests(self._kill_all) as stop:
+        with StopRequests(self._kill_all) as stop:
             while waiting or self._running:
                 while waiting and free and not stop.requested:
                     job = waiting.pop(0)
@@ -115,15 +115,7 @@ class LocalEngine:
                     self._stop_all()
                     break
         if stop.requested:
-            raise Interrupted(
-                Problem(
-                    "INTERRUPTED",
-                    f"signal {stop.signal}",
-                    "a request to stop",
-                    "",
-                    "run the same command to go on",
-                )
-            )
+            raise interrupted(stop.signal)
 
     def _start(self, context: ForkServerContext, job: Job, slot: Slot, attempt: int) -> None:
         # Not a daemon: a cell may have helper processes of its own.
@@ -157,8 +149,8 @@ class LocalEngine:
             running.process.kill()
 
 
-class _StopRequests:
-    """Notes the first signal to stop; at the second one everything ends at once.
+class StopRequests:
+    """Notes the first signal to stop (every engine uses it); at the second one everything ends at once.
 
     Args:
         kill: Called before the process ends at the second signal.
@@ -174,7 +166,7 @@ class _StopRequests:
         """True from the first signal on."""
         return self.signal is not None
 
-    def __enter__(self) -> _StopRequests:
+    def __enter__(self) -> StopRequests:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._handle) for number in STOP_SIGNALS}
         return self
@@ -188,6 +180,12 @@ class _StopRequests:
             self._kill()
             os._exit(EXIT_INTERRUPTED)
         self.signal = number
+
+
+def interrupted(number: int | None) -> Interrupted:
+    """Say that a run was stopped by a signal and can be resumed."""
+    remedy = "run the same command to go on"
+    return Interrupted(Problem("INTERRUPTED", f"signal {number}", "a request to stop", "", remedy))
 
 
 def _child(work: Work, job: Job, slot: Slot) -> None:
