@@ -31,8 +31,8 @@ COLUMNS = {
     "gain": "gain",
     "coverage": "cover",
     "snr_db": "SNR dB",
-    "snr_cinc2024_db": "CinC dB",
-    "snr_kaggle2025_db": "Kaggle dB",
+    "snr_cinc2024_db": "CinC",
+    "snr_kaggle2025_db": "Kaggle",
 }
 
 
@@ -175,11 +175,15 @@ def print_table(metrics: RecordMetrics) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("lead", *COLUMNS.values(), box=box.SIMPLE)  # a frame would not fit into 80 columns
+    table = Table(
+        "lead", *COLUMNS.values(), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )  # fits into 80 columns
     for name, row in (*metrics.leads.items(), ("overall", metrics.overall)):
         if name == "overall":
             table.add_section()
-        table.add_row(name, *(_cell(column, row[column]) for column in COLUMNS))
+        table.add_row(
+            "all" if name == "overall" else name, *(_cell(column, row[column]) for column in COLUMNS)
+        )
     console = Console()
     console.print(table)
     console.print(

@@ -216,6 +216,18 @@ def test_segments_and_strip_of_a_page():
     assert pm.strip_parameters(only_strip, RATE_HZ, layout, lead="II") == pm.absent("EMPTY")
 
 
+def test_one_group_that_looks_alike_by_chance_does_not_make_a_pr():
+    layout, regular = load_layout("four_line"), np.arange(0.3, 9.9, 0.6)
+    mv = ecg(regular, leads=12, p_mv=0.0)
+    with_p = ecg(regular, leads=12)
+    t = np.arange(mv.shape[1]) / RATE_HZ
+    mv = mv + 0.05 * np.sin(2 * np.pi * 5.8 * t)  # half a cycle further at every beat
+    mv[:3, :1250] = with_p[:3, :1250]
+    assert pm.measure(mv[:3, :1250], RATE_HZ).pr_ms is not None
+    assert pm.segment_parameters(mv, RATE_HZ, layout).reasons == {"pr_ms": "NO_P_WAVE"}
+    assert pm.segment_parameters(with_p, RATE_HZ, layout).pr_ms is not None
+
+
 @needs_shared
 @pytest.mark.parametrize(
     ("subject", "hr_bpm", "pr_ms", "qrs_ms"),
