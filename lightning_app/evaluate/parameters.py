@@ -21,6 +21,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, signal
+from scipy.interpolate import PchipInterpolator
 
 from datamodules.layout import LEADS, Layout, Segment
 from lightning_app.evaluate.qrs import HALF_BEAT, RATE_HZ, Beats, align_beats, qrs_bounds
@@ -162,8 +163,6 @@ def _at_rate(lead: Floats, rate_hz: float) -> Floats:
     if rate_hz == RATE_HZ:
         return lead
     times_s = np.arange(int((lead.size - 1) / rate_hz * RATE_HZ) + 1) / RATE_HZ
-    from scipy.interpolate import PchipInterpolator
-
     resampled: Floats = PchipInterpolator(np.arange(lead.size) / rate_hz, lead)(times_s)
     return resampled
 
