@@ -482,8 +482,15 @@ def _check_signal(recording: Recording, layout: Layout | None, problems: list[Pr
     duration_s = layout.duration_s if layout else MIN_DURATION_S
     found = signal_problems(mv, recording.rate_hz, recording.record_id, duration_s)
     problems += found
-    if found:
-        return ""
+    return "" if found else signal_sha256(recording)
+
+
+def signal_sha256(recording: Recording) -> str:
+    """Hash the microvolts of a signal, so that it is known again in any file and under any name.
+
+    Args:
+        recording: The signal.
+    """
     microvolts = np.round(np.nan_to_num(recording.mv) * 1000).astype("<i4")
     return hashlib.sha256(
         f"{recording.rate_hz:g} {microvolts.shape}".encode() + microvolts.tobytes()

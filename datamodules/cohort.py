@@ -34,6 +34,7 @@ import yaml
 from datamodules.errors import DataError, InkbeatError, IntegrityError, Problem
 from datamodules.files import read_text, read_yaml_mapping, write_atomic
 from datamodules.geometry import Geometry
+from datamodules.labels import require_visible
 from datamodules.layout import Layout, known_layouts
 from datamodules.page import Page, read_image_bytes, read_mask, read_page
 from datamodules.signals import Recording, to_recording
@@ -238,6 +239,7 @@ class Cohort:
             DataError: `MASK_MISSING`, or if the file cannot be used.
             IntegrityError: `SHA256_MISMATCH`, `PATH_ESCAPE`.
         """
+        require_visible(scan.scan_id, "mask")
         if scan.mask is None:
             remedy = "inkbeat cohort annotate"
             raise DataError(Problem("MASK_MISSING", scan.scan_id, "no mask in scans.csv", "a mask", remedy))
@@ -258,6 +260,7 @@ class Cohort:
             DataError: `SIGNAL_MISSING`, or if the record cannot be used.
             IntegrityError: `SHA256_MISMATCH`, `PATH_ESCAPE`.
         """
+        require_visible(scan.scan_id, "signal")
         if scan.signal is None:
             raise DataError(
                 Problem("SIGNAL_MISSING", scan.scan_id, "no signal in scans.csv", "a WFDB record")
@@ -281,6 +284,7 @@ class Cohort:
             DataError: `GEOMETRY_INVALID`.
             IntegrityError: `SHA256_MISMATCH`, `PATH_ESCAPE`.
         """
+        require_visible(scan.scan_id, "geometry")
         relative = geometry_path(scan.scan_id)
         path = inside(self.root, relative, scan.scan_id)
         if not path.is_file():

@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from datamodules.errors import InkbeatError, IntegrityError, Problem
+from datamodules.errors import ConfigError, InkbeatError, IntegrityError, Problem
 from lightning_app.specs import CohortRecipe, Component, Folds
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ class Preparation:
         recipes: Content id, folder and recipe of every cohort made on the spot.
         signals: `simulated` or a folder of WFDB records.
         fold_cohort: Folder of the cohort that is cross-validated; None if the sweep does not say.
+        apart: Pairs of folders, to train on and to test on, that must have nothing in common.
         folds: How it is divided.
         folds_file: Where the division is written down.
         models: The distinct models of the cells to come.
@@ -40,6 +41,7 @@ class Preparation:
     recipes: tuple[tuple[str, Path, CohortRecipe], ...]
     signals: str
     fold_cohort: Path | None
+    apart: tuple[tuple[Path, Path], ...]
     folds: Folds
     folds_file: Path
     models: tuple[Component, ...]
@@ -57,13 +59,51 @@ def prepare(preparation: Preparation, say: Say) -> dict[str, float]:
         Relative cost of every model by its class path and arguments, see `model_id`.
 
     Raises:
-        InkbeatError: If signals cannot be used, or a cohort on disk is not what its recipe makes.
+        InkbeatError: If signals cannot be used, a cohort on disk is not what its recipe makes, or training
+            and test cohorts share a patient, a page or a signal.
     """
     for content_id, folder, recipe in preparation.recipes:
         _provide(content_id, folder, recipe, preparation, say)
     if preparation.fold_cohort is not None:
         _write_down_folds(preparation.fold_cohort, preparation.folds, preparation.folds_file)
-    return {model_id(model): _cost(model) for model in preparation.models}
+    _check_leakage(preparation)
+    looks = {model_id(model): _look_at(model) for model in preparation.models}
+    _check_strides([(model.class_path, looks[model_id(model)].stride) for model in preparation.models])
+    return {name: look.macs for name, look in looks.items()}
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What a model tells without being run: multiply-adds per patch and output stride of its ResNet."""
+
+    macs: float
+    stride: int | None
+
+
+def _check_strides(strides: Sequence[tuple[str, int | None]]) -> None:
+    """Refuse to compare ResNets of which some see a coarser grid than others (E10)."""
+    finest = min((stride for _, stride in strides if stride is not None), default=None)
+    problems = [
+        Problem("UNEQUAL_STRIDE", name, f"output stride {stride}", f"{finest}, as the others",
+                "dilate the encoder: models.encoders.build_encoder")
+        for name, stride in strides if stride not in (None, finest)
+    ]  # fmt: skip
+    if problems:
+        raise ConfigError(dict.fromkeys(problems))
+
+
+def _check_leakage(preparation: Preparation) -> None:
+    """Hold cohorts against each other once a sweep; each cell does so with the scans it uses (E2, E3)."""
+    from datamodules.cohort import Cohort
+    from datamodules.leakage import check_apart, check_signals_within, identities
+
+    within = [preparation.fold_cohort] if preparation.fold_cohort is not None else []
+    folders = dict.fromkeys([*within, *(folder for pair in preparation.apart for folder in pair)])
+    scans = {folder: identities(Cohort.open(folder)) for folder in folders}
+    for folder in within:
+        check_signals_within(scans[folder])
+    for train, test in preparation.apart:
+        check_apart(scans[train], scans[test], test.name)
 
 
 def _provide(content_id: str, folder: Path, recipe: CohortRecipe, preparation: Preparation, say: Say) -> None:
@@ -131,19 +171,23 @@ def model_id(model: Component) -> str:
     return canonical_json({"class_path": model.class_path, "init_args": model.init_args})
 
 
-def _cost(model: Component) -> float:
-    """Estimate a model's cost by its multiply-adds; one that cannot be built fails later, in its cell."""
+def _look_at(model: Component) -> _Look:
+    """Build a model without weights; one that cannot be built fails later, in its cell."""
     import torch
 
     from lightning_app.train import class_of
     from models.complexity import macs_per_patch
+    from models.encoders import output_stride
 
+    # Ready-made weights change neither, and fetching them may take long.
+    arguments = {name: value for name, value in model.init_args.items() if name != "encoder_weights"}
     try:
         with torch.device("meta"):
-            return float(macs_per_patch(class_of(model.class_path)(**model.init_args)))
-    except Exception as error:  # noqa: BLE001 - only the order of the cells hangs on it
-        log.info("no cost estimate for %s: %s", model.class_path, error)
-        return 0.0
+            module = class_of(model.class_path)(**arguments)
+            return _Look(float(macs_per_patch(module)), output_stride(module))
+    except Exception as error:  # noqa: BLE001 - its cell will tell; here only order and fairness hang on it
+        log.info("no look at %s: %s", model.class_path, error)
+        return _Look(0.0, None)
 
 
 def prepare_and_send(preparation: Preparation, connection: Any) -> None:

@@ -27,7 +27,7 @@ from lightning_app.prepare import (
     prepare_and_send,
 )
 from lightning_app.progress import Board, View, duration
-from lightning_app.specs import PlannedCell
+from lightning_app.specs import Component, PlannedCell
 
 EngineName = Literal["local", "ray", "slurm"]
 TAIL_LINES = 5
@@ -198,6 +198,7 @@ def _prepare(plan: Plan, view: View, workers: int) -> dict[str, float]:
         ),
         signals=plan.sweep.signals,
         fold_cohort=fold_cohort.path.resolve() if fold_cohort else None,
+        apart=_apart(plan),
         folds=plan.sweep.folds,
         folds_file=plan.store.root.resolve() / "folds.json",
         models=distinct([cell.spec.model for cell in plan.cells]),
@@ -214,6 +215,20 @@ def _prepare(plan: Plan, view: View, workers: int) -> dict[str, float]:
     finally:
         process.terminate()
         process.join()
+
+
+def _apart(plan: Plan) -> tuple[tuple[Path, Path], ...]:
+    """Which cohorts must be disjoint; one in both roles (a held-out fold) is left to the cells."""
+
+    def folders(*components: Component | None) -> dict[Path, None]:
+        names = [str(one.init_args.get("cohort")) for one in components if one is not None]
+        return dict.fromkeys(plan.cohorts[name].path.resolve() for name in names if name in plan.cohorts)
+
+    sweep = plan.sweep
+    tests = folders(sweep.fit_on, *sweep.test_on)
+    return tuple(
+        (train, test) for train in folders(sweep.fit_on, sweep.pretrain_on) for test in tests if train != test
+    )
 
 
 def _listen(connection: Any, view: View) -> dict[str, float]:
@@ -259,7 +274,7 @@ def _outcome(board: Board, event: Event, state: str) -> str:
         dices = ", ".join(
             f"{name} {value:.3f}" for name, value in result["dice"].items() if value is not None
         )
-        return f": Dice {dices} ({duration(result['seconds'])})"
+        return f": Dice {dices} ({duration(board.store.seconds(event.key) or 0.0)})"
     if event.exit_code == EXIT_BUSY:
         return ": another process works on this cell"
     if state == "failed":

@@ -435,6 +435,7 @@ def _known_keys(path: list[Any], content: Mapping[str, Any]) -> list[str]:
 
 def _semantic_problems(sweep: Sweep, where: str) -> Iterator[Problem]:
     yield from _name_problems(sweep, where)
+    yield from _start_problems(sweep, where)
     yield from _fold_problems(sweep, where)
     yield from _cohort_problems(sweep, where)
     yield from _trainer_problems(sweep.trainer, where)
@@ -463,6 +464,19 @@ def _name_problems(sweep: Sweep, where: str) -> Iterator[Problem]:
     if any(test.name == HELD_OUT for test in sweep.test_on):
         wanted = "another name; the held-out fold is called that"
         yield Problem("REPEATED", f"{where}: test_on", f"name {HELD_OUT}", wanted)
+
+
+def _start_problems(sweep: Sweep, where: str) -> Iterator[Problem]:
+    """Refuse a comparison in which a model starts from other weights and its name does not say so (E10)."""
+    starts = [entry.init_args.get("encoder_weights") for entry in sweep.models]
+    if len({canonical_json(start) for start in starts}) == 1:
+        return
+    for index, (start, label) in enumerate(zip(starts, sweep.labels, strict=True)):
+        if start is not None and str(start).lower() not in label.lower():
+            got = f"{label!r}, which starts from {start} weights"
+            wanted = f"a name with {start!r} in it, since other models start at random"
+            place = f"{where}: models.{index}.name"
+            yield Problem("UNEQUAL_START", place, got, wanted, f"name: {label} {start}")
 
 
 def _fold_problems(sweep: Sweep, where: str) -> Iterator[Problem]:

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from datamodules.labels import labels_hidden
 from datamodules.page import write_mask_png
-from lightning_app.evaluate.segmentation import scan_metrics, threshold_curve
+from lightning_app.evaluate.segmentation import METRICS_VERSION, scan_metrics, threshold_curve
 from lightning_app.specs import Evaluation
 from models.windows import predict_page, prepare, to_mask
 
@@ -35,7 +36,11 @@ def score_pages(
         between: Called after each page with its number, the number of pages and its Dice.
 
     Returns:
-        One row per scan: ids, layout and every metric; and one row per scan and threshold: pixel counts.
+        One row per scan: ids, layout, version of the metrics and every metric; and one row per scan and
+        threshold: pixel counts.
+
+    Raises:
+        IntegrityError: `LEAK_LABEL` if a page is made with its own truth.
     """
     datamodule.setup("test")
     scans = datamodule.test_scans()
@@ -43,15 +48,16 @@ def score_pages(
     predictions.mkdir(parents=True, exist_ok=True)
     rows, counts = [], []
     for number, scan in enumerate(scans, start=1):
-        probability = predict_page(ready, datamodule.page(scan), overlap_px=evaluation.overlap_px)
-        predicted = to_mask(probability, evaluation.threshold).numpy()
+        with labels_hidden():  # a page or a prediction made with its own truth is a leak (E5)
+            probability = predict_page(ready, datamodule.page(scan), overlap_px=evaluation.overlap_px)
+            predicted = to_mask(probability, evaluation.threshold).numpy()
         truth = np.asarray(datamodule.mask(scan)) > 0
         metrics = scan_metrics(predicted, truth, scan.px_per_mv)
         counts += threshold_curve(probability.numpy(), truth).rows(scan_id=scan.scan_id)
         write_mask_png(predictions / f"{scan.scan_id}.png", predicted)
-        rows.append(
-            {"scan_id": scan.scan_id, "patient_id": scan.patient_id, "layout": scan.layout, **metrics}
-        )
+        identity = {"scan_id": scan.scan_id, "patient_id": scan.patient_id, "layout": scan.layout}
+        # As text: a number would be averaged like a metric.
+        rows.append({**identity, "metrics_version": str(METRICS_VERSION), **metrics})
         between(number, len(scans), metrics["dice"])
     return pd.DataFrame(rows), pd.DataFrame(counts)
 

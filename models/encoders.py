@@ -3,10 +3,12 @@
 torchvision cannot dilate ResNet-18 and -34; these encoders can, so no depth sees a coarser grid than another.
 """
 
+from copy import deepcopy
 from typing import Literal
 
 import segmentation_models_pytorch as smp
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
 EncoderWeights = Literal["imagenet"] | None
@@ -37,6 +39,33 @@ def build_encoder(backbone: str, encoder_weights: str | None) -> nn.Module:
         backbone, in_channels=1, weights=encoder_weights, output_stride=OUTPUT_STRIDE
     )
     return encoder
+
+
+def output_stride(module: nn.Module) -> int | None:
+    """Measure how much coarser than the page a model's ResNet sees it, by a forward pass without numbers.
+
+    Args:
+        module: Any model, best built under `torch.device("meta")`.
+
+    Returns:
+        Side of the input over side of the deepest features; None for a model without such an encoder.
+    """
+    encoder = next(
+        (
+            part
+            for part in module.modules()
+            if hasattr(part, "out_channels") and hasattr(part, "output_stride")
+        ),
+        None,
+    )
+    if encoder is None:
+        return None
+    size_px = 128
+    with torch.no_grad():
+        features: list[Tensor] = (
+            deepcopy(encoder).to("meta").eval()(torch.zeros(1, 1, size_px, size_px, device="meta"))
+        )
+    return size_px // features[-1].shape[-1]
 
 
 def last_channels(encoder: nn.Module) -> int:

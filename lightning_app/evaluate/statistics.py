@@ -468,6 +468,36 @@ def check_each_scan_once(rows: pd.DataFrame) -> None:
         raise DataError(problems)
 
 
+def check_rows_are_scans(rows: pd.DataFrame) -> None:
+    """Make sure that a row is a scan: leads, beats or patches as rows would count as more than there are.
+
+    Args:
+        rows: Rows of one test set with columns `model`, `seed`, `fold`, `scan_id`, `patient_id`.
+
+    Raises:
+        DataError: `ROW_IS_NO_SCAN` for every scan with several rows of one trained model,
+            `SCAN_OF_TWO_PATIENTS` for every scan whose rows would be resampled apart.
+    """
+    counts = rows.value_counts(["model", "seed", "fold", "scan_id"], sort=False)
+    several = counts[counts > 1].reset_index(name="n").to_dict("records")
+    owners = rows.groupby("scan_id")["patient_id"].nunique()
+    problems = [
+        _problem(
+            "ROW_IS_NO_SCAN",
+            f"{row['model']}, seed {row['seed']}, fold {row['fold']}, scan {row['scan_id']}",
+            f"{row['n']} rows",
+            "one row per scan; leads, beats and patches are averaged first",
+        )
+        for row in several
+    ]
+    problems += [
+        _problem("SCAN_OF_TWO_PATIENTS", f"scan {scan}", f"{n} patients", "one")
+        for scan, n in owners[owners > 1].items()
+    ]
+    if problems:
+        raise DataError(problems)
+
+
 def check_same_scans(rows: pd.DataFrame) -> None:
     """Make sure that the models of one test set were scored on identical scans.
 

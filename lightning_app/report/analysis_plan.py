@@ -8,6 +8,9 @@ from pathlib import Path
 
 import yaml
 
+from datamodules.errors import ConfigError, Problem
+
+HEADLINE = "dice"  # what the ranking and the figures of the report show
 PLAN_FILE = Path(__file__).with_name("analysis_plan.yaml")
 
 
@@ -41,9 +44,18 @@ class AnalysisPlan:
 
 
 def load_analysis_plan(path: Path = PLAN_FILE) -> AnalysisPlan:
-    """Read the plan that ships with this release."""
+    """Read the plan that ships with this release.
+
+    Raises:
+        ConfigError: If its headline is not a number per scan: pooled pixels (E7), patches, leads.
+    """
     content = path.read_bytes()
     plan = yaml.safe_load(content)
+    unit, metric = plan["primary"]["unit"], plan["primary"]["metric"]
+    if unit != "scan" or metric != HEADLINE:
+        got, wanted = f"{metric} per {unit}", f"{HEADLINE} per scan"
+        remedy = "pooled pixels may stand in a table, never as the headline"
+        raise ConfigError(Problem("HEADLINE_NOT_PER_SCAN", path.name, got, wanted, remedy))
     return AnalysisPlan(
         metric=plan["primary"]["metric"],
         test_set=plan["primary"]["test_set"],

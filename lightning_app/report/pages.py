@@ -18,6 +18,7 @@ from lightning_app.cells import write_durably
 from lightning_app.evaluate.segmentation import METRICS_VERSION
 from lightning_app.report import tables
 from lightning_app.report.analysis_plan import AnalysisPlan, load_analysis_plan
+from lightning_app.report.audit import audit, audit_rows
 from lightning_app.report.claims import Claim, check_claims
 from lightning_app.report.results import SweepResults, read_results
 
@@ -35,6 +36,7 @@ class ReportPaths:
         folder: RUNS/<sweep>/report.
         benchmark: benchmark.csv, one row per model and test set.
         contrasts: contrasts.csv, one row per model against the reference and test set.
+        layouts: layouts.csv, one row per model, test set and layout.
         markdown: report.md.
         html: report.html, one self-contained page.
         figures: Every figure, PNG; beside each chart lies an SVG.
@@ -44,6 +46,7 @@ class ReportPaths:
     folder: Path
     benchmark: Path
     contrasts: Path
+    layouts: Path
     markdown: Path
     html: Path
     figures: tuple[Path, ...]
@@ -81,6 +84,7 @@ class _Report:
     reference: str
     benchmark: pd.DataFrame
     contrasts: pd.DataFrame
+    layouts: pd.DataFrame
     claims: list[Claim]
     class_paths: dict[str, str]
     test_sets: dict[str, str]
@@ -98,12 +102,14 @@ def build_report(sweep_dir: Path) -> ReportPaths:
     Raises:
         ConfigError: `NO_SWEEP` if the folder holds no sweep.
         DataError: `NO_RESULTS` if no cell has finished, or a code for tables that contradict each other.
+        IntegrityError: `E4_...` to `E14_...` if a table does not say what its columns are called.
     """
     report = _report(read_results(sweep_dir))
     folder = sweep_dir / "report"
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     write_durably(folder / "benchmark.csv", _csv(report.benchmark))
     write_durably(folder / "contrasts.csv", _csv(report.contrasts))
+    write_durably(folder / "layouts.csv", _csv(report.layouts))
     charts, notes = _draw_charts(report, folder / "figures")
     triplets, more_notes = _draw_triplets(report, folder / "figures")
     _remove_stale(folder / "figures", [*charts, *triplets])
@@ -114,6 +120,7 @@ def build_report(sweep_dir: Path) -> ReportPaths:
         folder=folder,
         benchmark=folder / "benchmark.csv",
         contrasts=folder / "contrasts.csv",
+        layouts=folder / "layouts.csv",
         markdown=folder / "report.md",
         html=folder / "report.html",
         figures=tuple(figure.path for figure in (*charts, *triplets)),
@@ -143,16 +150,19 @@ def ranking_text(benchmark: pd.DataFrame) -> str:
 
 def _report(results: SweepResults) -> _Report:
     plan = load_analysis_plan()
+    audit_rows(results.rows, results.thresholds, _thresholds(results))
     class_paths = _class_paths(results)
     reference = tables.reference_model(results.models, class_paths, plan)
     benchmark = tables.benchmark_table(results.rows, results.cells, plan)
     contrasts = tables.contrasts_table(results.rows, results.cells, reference, _fold_count(results), plan)
+    layouts = tables.layout_table(results.rows, results.cells, plan)
+    audit(results.rows, benchmark, layouts, contrasts)
     noise = _noise_amounts(results)
     claims = []
     if class_paths.get(reference) == plan.reference:
         claims = check_claims(results.rows, benchmark, contrasts, reference, noise, plan)
     test_sets = _test_set_labels(results, noise)
-    return _Report(results, plan, reference, benchmark, contrasts, claims, class_paths, test_sets)
+    return _Report(results, plan, reference, benchmark, contrasts, layouts, claims, class_paths, test_sets)
 
 
 def _class_paths(results: SweepResults) -> dict[str, str]:
@@ -241,9 +251,14 @@ def _caption_5a(report: _Report) -> str:
     )
 
 
+def _thresholds(results: SweepResults) -> dict[str, float]:
+    """Threshold of every finished cell that tells one."""
+    told = {key: spec.get("evaluation", {}).get("threshold") for key, spec in results.specs.items()}
+    return {key: float(threshold) for key, threshold in told.items() if threshold is not None}
+
+
 def _threshold(results: SweepResults) -> float:
-    spec = next(iter(results.specs.values()))
-    return float(spec.get("evaluation", {}).get("threshold", math.nan))
+    return next(iter(_thresholds(results).values()), math.nan)
 
 
 def _models_in_5b(held_out: pd.DataFrame, report: _Report) -> list[str]:
@@ -352,6 +367,7 @@ def _context(
         "unranked": held_out[~held_out["complete"].astype(bool)].to_dict("records"),
         "further": _further(report),
         "contrasts": report.contrasts.to_dict("records"),
+        "layouts": _by_layout(report),
         "has_opinions": bool(report.contrasts["nb_p"].notna().any()),
         "test_sets": {tables.HELD_OUT: "cross-validation", **report.test_sets},
         "claims": report.claims,
@@ -381,6 +397,14 @@ def _further(report: _Report) -> list[dict[str, Any]]:
         {"model": model, "sets": {row["test_set"]: row for row in own.to_dict("records")}}
         for model, own in table.groupby("model", sort=False)
     ]
+
+
+def _by_layout(report: _Report) -> list[dict[str, Any]]:
+    """One row per model and layout in cross-validation; nothing where all pages have one layout."""
+    table = report.layouts[report.layouts["test_set"] == tables.HELD_OUT]
+    order = list(dict.fromkeys(report.benchmark["model"]))
+    table = table.sort_values("model", key=lambda names: names.map(order.index), kind="stable")
+    return table.to_dict("records") if table["layout"].nunique() > 1 else []
 
 
 def _failure(row: Mapping[Any, Any]) -> dict[str, Any]:

@@ -86,11 +86,13 @@ def cells(rows: pd.DataFrame, seed: int = 0) -> list[Cell]:
         Cells, quantity by quantity, layouts in the paper's order.
 
     Raises:
-        ValueError: if a scan occurs twice: a mean over scans would count it double.
+        ValueError: if a scan occurs twice: a mean over scans would count it double; if the correlation of
+            the signal was aligned first (E9).
     """
     if rows["scan_id"].duplicated().any():
         twice = ", ".join(sorted(set(rows["scan_id"][rows["scan_id"].duplicated()]))[:3])
         raise ValueError(f"got several rows of scan {twice}; wanted one model and test set, each scan once")
+    _require_zero_lag(rows)
     found = []
     for layout in _layouts(rows):
         part = rows if layout == OVERALL else rows[rows["layout"] == layout]
@@ -99,6 +101,20 @@ def cells(rows: pd.DataFrame, seed: int = 0) -> list[Cell]:
             found += _parameter(part, name, layout, seed)
     order = ["Signal", *TITLES.values()]
     return sorted(found, key=lambda cell: order.index(cell.quantity))
+
+
+def _require_zero_lag(rows: pd.DataFrame) -> None:
+    if not {"signal_lag_ms", "signal_pcc_best_lag"} <= set(rows):
+        return
+    # A best lag other than zero correlates better than zero does; equal means one stands for the other.
+    delayed = rows["signal_lag_ms"].abs() > 0
+    aligned = rows[delayed & (rows["signal_pcc"] >= rows["signal_pcc_best_lag"])]
+    if len(aligned):
+        scan = aligned.iloc[0]
+        raise ValueError(
+            f"got an aligned signal_pcc for {len(aligned)} scans, first {scan['scan_id']} with a lag of "
+            f"{scan['signal_lag_ms']:g} ms; wanted the correlation at zero lag"
+        )
 
 
 def _layouts(rows: pd.DataFrame) -> list[str]:

@@ -137,6 +137,7 @@ def benchmark_table(rows: pd.DataFrame, cells: pd.DataFrame, plan: AnalysisPlan)
         statistics.check_each_scan_once(held_out)
     records: list[dict[str, Any]] = []
     for test_set, part in rows.groupby("test_set", sort=True):
+        statistics.check_rows_are_scans(part)
         complete = part[part["model"].map(state["complete"]).astype(bool)]
         if len(complete):
             statistics.check_same_scans(complete)
@@ -145,6 +146,43 @@ def benchmark_table(rows: pd.DataFrame, cells: pd.DataFrame, plan: AnalysisPlan)
             records += _records(unfinished, str(test_set), plan)
     table = pd.DataFrame(records).join(state, on="model").join(_cost(cells), on="model")
     return _ranked(table, plan.test_set)
+
+
+def layout_table(rows: pd.DataFrame, cells: pd.DataFrame, plan: AnalysisPlan) -> pd.DataFrame:
+    """Make one row per test set, model and layout, so that a mixture never hides a layout that fails.
+
+    Args:
+        rows: All per-scan rows.
+        cells: All planned cells.
+        plan: The analysis plan.
+
+    Returns:
+        `test_set, model, layout, n_scans, n_patients, n_missing, dice_mean, dice_sd, dice_ci_low,
+        dice_ci_high`; a layout of one scan has neither SD nor interval.
+    """
+    # An unfinished model stands alone: scans it has not reached are not scans without a value.
+    complete = rows["model"].map(completeness(cells)["complete"]).astype(bool)
+    together = rows["model"].where(~complete, "")
+    records = []
+    for (test_set, layout, _), part in rows.groupby(["test_set", "layout", together], sort=True):
+        dice = scores(part, "dice", plan)
+        summaries = statistics.summarise_columns(dice.values.to_numpy(), dice.draws, plan.level)
+        for model, summary in zip(dice.values.columns, summaries, strict=True):
+            ids = {"test_set": test_set, "model": model, "layout": layout}
+            records.append({**ids, **_summary_columns(summary)})
+    return pd.DataFrame(records).sort_values(["test_set", "model", "layout"], ignore_index=True)
+
+
+def _summary_columns(summary: statistics.Summary) -> dict[str, float]:
+    return {
+        "n_scans": summary.n_scans,
+        "n_patients": summary.n_patients,
+        "n_missing": summary.n_missing,
+        "dice_mean": summary.mean,
+        "dice_sd": summary.sd,
+        "dice_ci_low": summary.low,
+        "dice_ci_high": summary.high,
+    }
 
 
 def _records(rows: pd.DataFrame, test_set: str, plan: AnalysisPlan) -> list[dict[str, Any]]:
@@ -160,13 +198,7 @@ def _records(rows: pd.DataFrame, test_set: str, plan: AnalysisPlan) -> list[dict
         record = {
             "model": model,
             "test_set": test_set,
-            "n_scans": summary.n_scans,
-            "n_patients": summary.n_patients,
-            "n_missing": summary.n_missing,
-            "dice_mean": summary.mean,
-            "dice_sd": summary.sd,
-            "dice_ci_low": summary.low,
-            "dice_ci_high": summary.high,
+            **_summary_columns(summary),
             "dice_median": float(column.median()),
             "dice_pooled": pooled[model],
             "dice_sd_folds": spreads[model].sd_folds,

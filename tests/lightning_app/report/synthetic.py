@@ -12,7 +12,7 @@ from PIL import Image
 
 from datamodules.cohort import Scan, write_cohort
 from datamodules.page import write_binary_tiff, write_mask_png
-from lightning_app.evaluate.segmentation import scan_metrics, threshold_curve
+from lightning_app.evaluate.segmentation import METRICS_VERSION, scan_metrics, threshold_curve
 
 UNET, FCN, DEEPLAB = "models.resunet_cbam.ResUNetCBAM", "models.fcn.FCN", "models.deeplabv3.DeepLabV3"
 COLOUR_SETS = {"colour_grey": 0.0, "colour_sp02": 0.02, "colour_sp10": 0.10}
@@ -179,13 +179,15 @@ def _write_cell(cell, key, spec, model, state, scans, thresholds):
         predicted, (_, truth) = prediction_of(model, scan * 10 + seed, amount), page(scan * 10 + seed)
         ids = {"test_set": test_set, "scan_id": f"scan-{scan:04d}", "patient_id": f"patient-{scan:04d}"}
         layout = "six_line" if scan % 7 == 6 else "four_line"
+        ids["metrics_version"] = str(METRICS_VERSION)
         rows.append({**ids, "layout": layout, **scan_metrics(predicted, truth, 40.0)})
         out = cell / "predictions" / test_set / f"scan-{scan:04d}.png"
         out.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(predicted.astype(bool)).save(out)
         if test_set == "cv":
-            probability = cv2.GaussianBlur(predicted.astype(np.float32), (0, 0), 0.8)
-            curves += threshold_curve(np.clip(probability, 0, 1), truth).rows(**ids)
+            blurred = np.clip(cv2.GaussianBlur(predicted.astype(np.float32), (0, 0), 0.8), 0, 1)
+            probability = np.where(predicted > 0, 0.16 + 0.84 * blurred, 0.14 * blurred).astype(np.float32)
+            curves += threshold_curve(probability, truth).rows(**ids)
     labels = {"cell": key, "model": model.name, "fold": fold, "seed": seed}
     pd.DataFrame(rows).assign(**labels).to_parquet(cell / "scans.parquet", index=False)
     if thresholds:
