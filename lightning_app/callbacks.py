@@ -145,12 +145,21 @@ class EpochRecorder(Checkpoint):
         self._rows.append({"stage": self._stage, "epoch": epoch, "step": trainer.global_step, **values})
         is_last = epoch + 1 == trainer.max_epochs
         waited_s = time.monotonic() - self._saved_at
-        if is_last or waited_s >= self._save_every_s or self._stop.requested_at is not None:
-            self._checkpoints.save(lambda path: trainer.save_checkpoint(path, weights_only=False))
-            self._saved_at = time.monotonic()
-        self._on_rows(self._rows)
+        is_due = is_last or waited_s >= self._save_every_s or self._stop.requested_at is not None
+        # Several devices have several clocks and must decide alike: saving is done together.
+        if trainer.strategy.reduce_boolean_decision(is_due, all=False):
+            self._save(trainer)
+        if trainer.is_global_zero:
+            self._on_rows(self._rows)
         if not is_last:
             self._stop.check()
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        self._saved_at = time.monotonic()
+        if trainer.is_global_zero:
+            self._checkpoints.save(lambda path: trainer.save_checkpoint(path, weights_only=False))
+        else:  # writes nothing, but the first process waits for all to take part
+            trainer.save_checkpoint(self._checkpoints.last, weights_only=False)
 
 
 class Watch(pl.Callback):
@@ -178,7 +187,7 @@ class Watch(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Say how far it is, and stop where an epoch would take too long to wait for."""
         self._stop.check(patience_s=GRACE_S / 2)
-        if self._report.is_due():
+        if trainer.is_global_zero and self._report.is_due():
             self._report.write(self._stage, **self._progress(trainer))
 
     def _progress(self, trainer: pl.Trainer) -> dict[str, Any]:
