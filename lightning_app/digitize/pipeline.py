@@ -23,7 +23,7 @@ from lightning_app.digitize.pulse import Pulse, find_pulse, without_grid
 from lightning_app.digitize.record import assemble
 from lightning_app.digitize.results import RATE_HZ, Digitized, DigitizeRefusal, Refusal, Scale, SegmentReading
 from lightning_app.digitize.rows import WAVEFORM, clean_mask, without_frame
-from lightning_app.digitize.scale import DURATION_S, Declared, likely_mm, settle_scale
+from lightning_app.digitize.scale import DURATION_S, GAINS_MM_MV, PULSE_S, Declared, likely_mm, settle_scale
 from lightning_app.digitize.timing import break_times, ends_beside, start_from_breaks, start_from_ends
 from lightning_app.digitize.turn import lies_on_its_side
 
@@ -147,14 +147,11 @@ def _pulse(page: Followed) -> Pulse | None:
     width = page.dark.shape[1]
     room = round(0.035 * width)
     spans = [(0, round(first) + room), (round(last) - room, width)]
-    sizes = [
-        (gain * mm_y, length * mm_x)
-        for mm_x, mm_y in likely_mm(page.grid, last - first)
-        for gain in (5, 10, 20)
-        for length in (5, 10)
-    ]
+    mm = likely_mm(page.grid, last - first)
+    sizes = [(gain * mm_y, length * mm_x) for mm_x, mm_y in mm for gain in GAINS_MM_MV for length in (5, 10)]
+    usual = (GAINS_MM_MV[0] * mm[0][1], PULSE_S * (last - first) / DURATION_S) if mm else None
     dark = without_grid(page.dark, page.grid)
-    pulse = find_pulse(dark, page.rows_v_px, spans, sizes or None, 1.2 * page.pitch_px)
+    pulse = find_pulse(dark, page.rows_v_px, spans, sizes or None, 1.2 * page.pitch_px, usual)
     if pulse is None or pulse.right_px <= first + 2 or pulse.left_px >= last - 2:
         return pulse
     return pulse if _is_in_map(page, pulse) else None

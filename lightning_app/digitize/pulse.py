@@ -15,7 +15,7 @@ MIN_HEIGHT_PX, MAX_HEIGHT_PX = 8.0, 260.0
 MIN_SCORE = 0.45  # with four rows or more laid over each other; noisy pages without a pulse stay below .42
 MIN_FEW_ROWS_SCORE = 0.75  # with two or three, which average little out
 MIN_LONE_SCORE = 0.88  # in a single row
-MIN_UNUSUAL_SCORE = 0.6  # of 5 and 20 mm/mV
+MIN_UNUSUAL_SCORE = 0.65  # of a size that grid and rows do not foretell
 MIN_MARGIN = 0.15
 BELOW_PX = 6  # how far a foot may lie from the row's usual level
 RIM_PX = 6  # width of the surroundings that must be light
@@ -82,6 +82,7 @@ def _cells(n: int, period_px: float) -> NDArray[np.intp]:
 def find_pulse(
     dark: Array, rows_y: NDArray[np.float64], spans: Sequence[tuple[int, int]],
     sizes: Sequence[tuple[float, float]] | None, max_height_px: float = MAX_HEIGHT_PX,
+    usual: tuple[float, float] | None = None,
 ) -> Pulse | None:  # fmt: skip
     """Find the calibration pulse beside the traces of a straight page.
 
@@ -94,6 +95,7 @@ def find_pulse(
         spans: Column ranges to look in, the page's margins left and right of the traces.
         sizes: (height, width) in px to try; None: everything a page may hold, and then measured.
         max_height_px: Highest pulse tried where `sizes` is None.
+        usual: Which of `sizes` grid and rows foretell; any other must be beyond doubt.
 
     Returns:
         The pulse that fits best, or None.
@@ -102,16 +104,11 @@ def find_pulse(
     strips = _row_strips(dark, rows_y, int(max(h for h, _ in tries)) + RIM_PX + 2)
     wanted = MIN_SCORE if len(rows_y) > 3 else MIN_FEW_ROWS_SCORE
     found = _best_pulse(strips.mean(axis=0), tries, spans, wanted)
-    if found is not None and sizes is not None:
-        found = _unless_usual_fits(strips.mean(axis=0), found, tries, spans)
+    if found is not None and usual is not None:
+        found = _unless_usual_fits(strips.mean(axis=0), found, usual, spans)
     if found is None:
-        # A lone rectangle of 5 or 20 mm is a cell of the grid more often than a pulse.
-        usual = (
-            tries
-            if sizes is None
-            else [size for size in tries if size[0] == np.median([h for h, _ in tries])]
-        )
-        alone = [_best_pulse(strip, usual, spans, MIN_LONE_SCORE) for strip in strips]
+        # A lone rectangle of another size is a cell of the grid more often than a pulse.
+        alone = [_best_pulse(strip, [usual] if usual else tries, spans, MIN_LONE_SCORE) for strip in strips]
         found = max((pulse for pulse in alone if pulse is not None), key=lambda p: p.score, default=None)
     if found is None or sizes is not None:
         return found
@@ -119,15 +116,16 @@ def find_pulse(
 
 
 def _unless_usual_fits(
-    strip: Array, found: Pulse, tries: Sequence[tuple[float, float]], spans: Sequence[tuple[int, int]]
+    strip: Array, found: Pulse, usual: tuple[float, float], spans: Sequence[tuple[int, int]]
 ) -> Pulse | None:
-    """Trust an unusual gain only if its pulse is beyond doubt and the usual one fits far worse."""
-    usual_px = float(np.median([height for height, _ in tries]))
-    if abs(found.height_px / usual_px - 1) < 0.1:
+    """Trust a pulse of unusual size only if it is beyond doubt and the usual one fits far worse."""
+    if max(abs(found.height_px / usual[0] - 1), abs(found.width_px / usual[1] - 1)) < 0.15:
         return found
-    usual = _best_pulse(strip, [size for size in tries if size[0] == usual_px], spans, 0.0)
-    margin = found.score - (usual.score if usual else 0.0)
-    return found if found.score >= MIN_UNUSUAL_SCORE and margin >= MIN_MARGIN else None
+    rival = _best_pulse(strip, [usual], spans, 0.0)
+    margin = found.score - (rival.score if rival else 0.0)
+    if found.score >= MIN_UNUSUAL_SCORE and margin >= MIN_MARGIN:
+        return found
+    return rival if rival is not None and rival.score >= MIN_SCORE and margin < MIN_MARGIN else None
 
 
 def _all_sizes(max_height_px: float) -> list[tuple[float, float]]:
