@@ -41,7 +41,9 @@ MIN_PAGE_GAP = 0.05
 # A page with fewer of its seconds resolved shows another recording, or is too bad to be trusted at all.
 MIN_RESOLVED_SHARE = 0.5
 REACH_PX = 48  # PROTOCOL R11
-SAME_PLACE_PX = (6, 4)  # to the side, up and down: still the same match
+AT_PLACE_PX = 2
+SAME_PLACE_PX = 8  # nearer than that, tall QRS still lie on themselves: a shoulder, no other match
+MAX_SHOULDER = 0.02  # contrast by which a shoulder may exceed the place itself; flat leads slide to the side
 PAGE_REACH_S = 1.5  # beyond one beat: a regular rhythm fits nearly as well one beat on
 CONTRAST_BLUR_PX = 0.8
 N_GUESSES = 3
@@ -253,12 +255,18 @@ def _judge_lead(
         return LeadMatch(segment, x_px, y_px, residual, np.nan, "OFF_PAGE")
     around = _cut(standing_out, left, top, width, height)
     landscape = mean_under(around, template)
-    centre = REACH_PX
-    at_place = float(landscape[centre - 2 : centre + 3, centre - 2 : centre + 3].max())
-    side, up = SAME_PLACE_PX
-    landscape[centre - up : centre + up + 1, centre - side : centre + side + 1] = -np.inf
+    at_place = float(_middle(landscape, AT_PLACE_PX).max())
+    shoulder = float(_middle(landscape, SAME_PLACE_PX).max()) - at_place
+    _middle(landscape, SAME_PLACE_PX)[:] = -np.inf
     gap = at_place - float(landscape.max())
-    return LeadMatch(segment, x_px, y_px, residual, gap, "" if gap >= MIN_LEAD_GAP else "NOT_UNIQUE")
+    is_unique = gap >= MIN_LEAD_GAP and shoulder <= MAX_SHOULDER
+    return LeadMatch(segment, x_px, y_px, residual, gap, "" if is_unique else "NOT_UNIQUE")
+
+
+def _middle(landscape: Ink, reach_px: int) -> Ink:
+    """The places up to some pixels from the one a lead was given; a view."""
+    middle = slice(REACH_PX - reach_px, REACH_PX + reach_px + 1)
+    return landscape[middle, middle]
 
 
 def _cut(image: Ink, left: int, top: int, width: int, height: int) -> Ink:
@@ -278,7 +286,7 @@ def _page_gap(standing_out: Ink, pieces: Sequence[Piece], fit: Fit) -> float:
     found = look(
         standing_out, line[None, :, 0] + shifts[:, None], np.repeat(line[None, :, 1], shifts.size, axis=0)
     ).mean(axis=1)
-    elsewhere = np.abs(shifts) > SAME_PLACE_PX[0]
+    elsewhere = np.abs(shifts) > SAME_PLACE_PX
     return float(found[reach - 1 : reach + 2].max() - found[elsewhere].max())
 
 

@@ -77,8 +77,9 @@ class CoarsePage:
             time_scale: Factor on the nominal px per s; the nearest one drawn is used.
 
         Returns:
-            (height, width) ink standing out under the line when the middle of the piece, at 0 mV, lies
-            near that small pixel; 0 where the piece leaves the page.
+            (height * width + 1,) ink standing out under the line when the middle of the piece, at 0 mV,
+            lies near that small pixel, row by row; 0 where the piece leaves the page, and in the last
+            entry, which stands for every place off the page.
         """
         drawn = min(DRAWN_TIME_SCALES, key=lambda tried: abs(tried - time_scale))
         key = (piece.lead, piece.start_s, piece.mv.size, drawn)
@@ -91,7 +92,7 @@ class CoarsePage:
         template = draw(piece, scale, width_px=2.0)
         fitting = np.zeros((self.height, self.width), np.float32)
         if any(np.less(self._standing_out.shape, template.image.shape)):
-            return fitting
+            return np.append(fitting, np.float32(0))
         found = mean_under(self._standing_out, template)
         # Entry (y, x) of `found` puts the middle at (y + top, x + left) of the page without border.
         left = round(template.anchor_xy[0] + scale.a * piece.middle_s) - BORDER
@@ -101,7 +102,7 @@ class CoarsePage:
         y, x = max(0, top), max(0, left)
         part = found[y - top : self.height - top, x - left : self.width - left]
         fitting[y : y + part.shape[0], x : x + part.shape[1]] = part
-        return fitting
+        return np.append(fitting, np.float32(0))
 
 
 def place_layout(page: CoarsePage, pieces: Sequence[Piece], n_best: int = 1) -> list[Placement]:
@@ -188,14 +189,21 @@ def _profiles(
     profiles = np.zeros((len(rows), page.height, starts.size), np.float32)
     # Lower rows of a skewed page start further to the side.
     columns = starts[None, :] - skew * heights[:, None]
+    places: dict[float, npt.NDArray[np.intp]] = {}
     for piece in pieces:
         middle_s = piece.start_s + piece.middle_s
-        y = heights + round(skew * a * middle_s)
-        x = np.rint(columns + a * middle_s).astype(np.intp)
-        inside = (x >= 0) & (x < page.width) & ((y >= 0) & (y < page.height))[:, None]
-        places = np.clip(y, 0, page.height - 1)[:, None] * page.width + np.clip(x, 0, page.width - 1)
-        profiles[rows.index(piece.row)] += page.support(piece, time_scale).ravel().take(places) * inside
+        if middle_s not in places:
+            places[middle_s] = _places(page, columns + a * middle_s, heights + round(skew * a * middle_s))
+        profiles[rows.index(piece.row)] += page.support(piece, time_scale).take(places[middle_s])
     return starts, profiles
+
+
+def _places(page: CoarsePage, x: npt.NDArray[np.float64], y: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Entries of a support at columns x (height, n_starts) and rows y (height,)."""
+    columns = np.rint(x).astype(np.intp)
+    inside = (columns >= 0) & (columns < page.width) & ((y >= 0) & (y < page.height))[:, None]
+    off_page = page.height * page.width
+    return np.asarray(np.where(inside, y[:, None] * page.width + columns, off_page), dtype=np.intp)
 
 
 def _best_totals(profiles: Map, min_gap: int) -> npt.NDArray[np.float32]:

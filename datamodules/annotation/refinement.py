@@ -139,7 +139,7 @@ def fit_pen(ink: Ink, pieces: Sequence[Piece], fit: Fit) -> tuple[Fit, float]:
     """
     factor, stroke_px = _best_pen(ink, pieces, fit, np.arange(0.95, 1.111, 0.03), np.arange(1.0, 7.1, 1.0))
     factor, stroke_px = _best_pen(
-        ink, pieces, fit, factor + np.arange(-0.02, 0.021, 0.01), stroke_px + np.arange(-0.5, 0.51, 0.5)
+        ink, pieces, fit, factor + np.arange(-0.02, 0.021, 0.02), stroke_px + np.arange(-0.5, 0.51, 0.25)
     )
     # Ink runs a little beyond the pen, which makes the best-fitting pen slightly too wide.
     stroke_px = max(1.0, stroke_px - INK_RUN_PX)
