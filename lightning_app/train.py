@@ -30,8 +30,10 @@ import pandas as pd
 import pytorch_lightning as pl
 import safetensors.torch
 import torch
+from pytorch_lightning.strategies import DDPStrategy
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
-from datamodules.cohort import Scan
+from datamodules.cohort import Cohort, Scan
 from datamodules.errors import DataError, IntegrityError, Interrupted, Problem
 from lightning_app.callbacks import (
     SAVE_EVERY_S,
@@ -60,6 +62,7 @@ from lightning_app.cells import (
 from lightning_app.checkpoints import Checkpoints
 from lightning_app.engines import EXIT_BUSY, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Job, Slot
 from lightning_app.leakage import NoLeakage, check_training
+from lightning_app.reading import Reader
 from lightning_app.specs import HELD_OUT, CellSpec, Component
 from lightning_app.testing import accelerator_device, score_pages
 from models.complexity import macs_per_patch, parameters
@@ -172,6 +175,8 @@ class _Cell:
         self.name = plan["name"]
         self.stages = _Stages(self.folder / "stages.json")
         self.progress = ProgressFile(self.folder)
+        if self.spec.trainer.get("strategy") == "ddp":
+            torch.set_num_threads(1)  # a pool of threads does not survive the forks to come
         self.stop = Stop()
         self.rows: list[Row] = []
         self.tracking = CellTracking(self.store.root, self.folder, self.name, self.label, self.spec)
@@ -245,14 +250,21 @@ class _Cell:
             _quieten_lightning()
             try:
                 trainer.fit(module, datamodule=datamodule, ckpt_path=resume_from, weights_only=True)
-            except SystemExit:  # Lightning's own answer to a SIGTERM that came before ours was in place
+            except (SystemExit, ProcessRaisedException, ProcessExitedException):
+                # Lightning's own answer to a SIGTERM that came before ours was in place, or a process of
+                # several that was stopped.
                 self.stop.check()
                 raise
+        if trainer.num_devices * trainer.num_nodes > 1:
+            self._take_rows(checkpoints)
         self.stop.listen()
         self.stop.check()
 
     def _trainer(self, epochs: int, callbacks: list[pl.Callback]) -> pl.Trainer:
         arguments: dict[str, Any] = {"accelerator": "auto", "devices": 1, **self.spec.trainer}
+        if arguments.get("strategy") == "ddp":
+            # Lightning would start the command line again for each device; a cell forks itself instead.
+            arguments["strategy"] = DDPStrategy(start_method="fork")
         with warnings.catch_warnings():
             _quieten_lightning()
             return pl.Trainer(
@@ -267,6 +279,11 @@ class _Cell:
                 default_root_dir=self.folder,
                 **arguments,
             )
+
+    def _take_rows(self, checkpoints: Checkpoints) -> None:
+        """Read the rows of a training that ran in processes of its own."""
+        state = torch.load(checkpoints.last, weights_only=True, map_location="cpu")["callbacks"]
+        self.rows[:] = next(entry["rows"] for name, entry in state.items() if "EpochRecorder" in name)
 
     def _on_epoch(self, rows: list[Row]) -> None:
         self.progress.keep(loss=rows[-1].get("train_loss"))
@@ -314,14 +331,23 @@ class _Cell:
             self.stop.check()
 
         predictions = self.folder / "predictions" / name
-        tables = score_pages(
-            module, self._datamodule(component), self.spec.evaluation, device, predictions, between
-        )
+        datamodule = self._datamodule(component)
+        read = self._reader(datamodule) if name == HELD_OUT else None
+        tables = score_pages(module, datamodule, self.spec.evaluation, device, predictions, between, read)
         for path, table in zip(self._tables_of(name), tables, strict=True):
             table.insert(0, "test_set", name)
             path.parent.mkdir(exist_ok=True)
             write_durably(path, _parquet(table))
         self.stages.record(f"test {name}", *self._tables_of(name))
+
+    def _reader(self, datamodule: Any) -> Reader | None:
+        """Give what digitizes the held-out scans, if the datamodule has a cohort with their truth."""
+        cohort = getattr(datamodule, "cohort", None)
+        if not isinstance(cohort, Cohort):
+            return None
+        ceiling = self.store.root / "ceiling" / str(self.spec.fit_on.init_args.get("cohort", cohort.name))
+        ceiling.mkdir(parents=True, exist_ok=True)
+        return Reader(cohort, ceiling)
 
     # Data
 
@@ -536,6 +562,7 @@ def _quieten_lightning() -> None:
         ".*GPU available but not used.*",
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*is smaller than the logging interval.*",
+        ".*`srun` command is available.*",
         ".*treespec, LeafSpec.*",
     ):
         warnings.filterwarnings("ignore", message=message)

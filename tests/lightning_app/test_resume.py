@@ -123,6 +123,16 @@ def test_a_failing_cell_leaves_its_traceback(tmp_path):
     assert "tiny.py" in error["traceback"]
 
 
+def test_two_devices_train_one_cell(tmp_path):
+    content = tiny_with(trainer={"accelerator": "cpu", "devices": 2, "strategy": "ddp"})
+    (job,) = cell_runs.planned_jobs(content, tmp_path)
+    assert cell_runs.run(job) == 0
+    folder = Store(job.sweep_dir).folder(job.key)
+    assert len((folder / "metrics.csv").read_text().splitlines()) == 1 + 1 + 3
+    assert "MEMBER: 2/2" in (folder / "log.txt").read_text()
+    assert not verify(job.sweep_dir)
+
+
 def test_a_cell_takes_the_weights_of_one_that_differs_in_its_tests_only(undisturbed, tmp_path):
     (donor,) = cell_runs.planned_jobs(TINY, tmp_path)
     assert cell_runs.run(donor) == 0
