@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from datamodules.errors import ConfigError, InkbeatError, Interrupted, Problem
 from lightning_app.cells import RESULT, SPEC, CellLock, Store, disk_problem, result_of, write_json
 from lightning_app.engines import EXIT_BUSY, EXIT_DONE, EXIT_FAILED, Engine, Event, Job, Slot
 from lightning_app.engines.local import LocalEngine, warm_up
-from lightning_app.planning import Plan
+from lightning_app.planning import Plan, as_row
 from lightning_app.prepare import (
     Preparation,
     cores,
@@ -33,39 +33,49 @@ EngineName = Literal["local", "ray", "slurm"]
 TAIL_LINES = 5
 
 
-def run_sweep(plan: Plan, *, engine: EngineName = "local", workers: int | None = None) -> int:
+def run_sweep(
+    plan: Plan,
+    *,
+    engine: EngineName = "local",
+    workers: int | None = None,
+    only: Collection[str] | None = None,
+) -> int:
     """Run every cell of a plan that is not done.
 
     Args:
         plan: The cells and where they lie.
         engine: Where they run.
         workers: Cells at a time; None takes one per GPU, else one per core.
+        only: Keys of the cells to run. Several such runs may work on one sweep; each cell has its lock.
 
     Returns:
         0 if every cell is done, 1 if some failed.
 
     Raises:
-        ConfigError: If the folder cannot be written or another run works on the sweep.
+        ConfigError: If the engine is missing, the folder cannot be written or another run works on the sweep.
         Interrupted: If stopped from outside.
     """
+    runs_on, divide = _engine(engine)  # first: a missing one is noticed before any work
     _require_writable(plan.store.root)
-    with _only_run(plan.store.root):
+    with _only_run(plan.store.root) if only is None else contextlib.nullcontext():
         plan.store.write_plan(plan.record())
-        states = plan.states()
-        todo = [cell for cell in plan.cells if states[cell.key] != "done"]
-        slots = make_slots(workers, len(plan.cells))
-        board = Board(plan.store, plan.record()["cells"], states, len(slots))
+        cells = [cell for cell in plan.cells if only is None or cell.key in only]
+        states = plan.store.states(cell.key for cell in cells)
+        todo = [cell for cell in cells if states[cell.key] != "done"]
+        # From the whole plan, so that a part of it runs with as many threads.
+        slots = divide(workers, len(plan.cells)) if todo else []
+        board = Board(plan.store, [as_row(cell) for cell in cells], states, len(slots))
         for key, state in states.items():
             if state != "done":
                 board.states[key] = "missing"
         with View(board) as view:
-            view.say(f"{plan.sweep.name}: {len(plan.cells)} cells, {len(plan.cells) - len(todo)} done before")
+            view.say(f"{plan.sweep.name}: {len(cells)} cells, {len(cells) - len(todo)} done before")
             if todo:
                 warm_up(slots[0].threads)
-                costs = _prepare(plan, view, len(slots))
+                costs = _prepare(plan, view, min(len(slots), cores()))
                 _write_specs(plan, todo)
                 jobs = _jobs(plan, todo, costs)
-                _engine(engine).run(jobs, slots, lambda event: _note(board, view, event))
+                runs_on.run(jobs, slots, lambda event: _note(board, view, event))
             view.say(f"{board.counts()} in {duration(_seconds(board))}")
         return EXIT_FAILED if board.keys("failed") or board.keys("interrupted") else EXIT_DONE
 
@@ -136,20 +146,21 @@ def visible_gpus() -> list[str]:
     return found.split()
 
 
-def _engine(name: EngineName) -> Engine:
+def _engine(name: EngineName) -> tuple[Engine, Callable[[int | None, int], list[Slot]]]:
+    """Give an engine and how it divides what it has into slots, from workers asked for and cells planned."""
     if name == "local":
-        return LocalEngine(run_one)
+        return LocalEngine(run_one), make_slots
     import importlib
 
     module = f"lightning_app.engines.{name}"
     try:
-        engine: Engine = importlib.import_module(module).make_engine(run_one)
+        engine: Any = importlib.import_module(module).make_engine(run_one)
     except ImportError as error:
         remedy = f"install the extra: make setup-{name}, or use --engine local"
         raise ConfigError(
             Problem("ENGINE_MISSING", name, str(error), "the engine's package", remedy)
         ) from None
-    return engine
+    return engine, engine.slots
 
 
 def run_one(job: Job, slot: Slot) -> int:
@@ -291,7 +302,9 @@ def _tail(path: Path) -> str:
 
 
 def _end(exit_code: int | None) -> str:
-    return f"signal {-exit_code}" if exit_code is not None and exit_code < 0 else f"exit code {exit_code}"
+    if exit_code is None:
+        return "its worker"
+    return f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
 
 
 def _record_death(store: Store, event: Event) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from datamodules.errors import IntegrityError
+from datamodules.errors import ConfigError, IntegrityError, Problem
 
 if TYPE_CHECKING:
     from lightning_app.planning import Plan
@@ -65,16 +66,64 @@ def plan(sweep: Path, out: Path, overrides: tuple[str, ...], as_json: bool) -> N
 @click.option(
     "--workers", type=click.IntRange(1), help="Cells at a time; by default one a GPU or one a core."
 )
-def run(sweep: Path, out: Path, overrides: tuple[str, ...], engine: Any, workers: int | None) -> None:
-    """Run a sweep file and report on it; the same command goes on where it was stopped."""
+@click.option("--model", "models", multiple=True, help="Only cells of this model, by its name in the report.")
+@click.option("--fold", "folds", type=int, multiple=True, help="Only cells of this fold.")
+@click.option("--seed", "seeds", type=int, multiple=True, help="Only cells of this seed.")
+def run(
+    sweep: Path,
+    out: Path,
+    overrides: tuple[str, ...],
+    engine: Any,
+    workers: int | None,
+    models: tuple[str, ...],
+    folds: tuple[int, ...],
+    seeds: tuple[int, ...],
+) -> None:
+    """Run a sweep file and report on it; the same command goes on where it was stopped.
+
+    With --model, --fold or --seed only that part is run, as one of several runs that work on the sweep, and
+    the report is left to `inkbeat report`.
+    """
     planned = _plan(sweep, out, overrides)
     from lightning_app.runner import run_sweep
 
+    if models or folds or seeds:
+        only = part_of(planned, models, folds, seeds)
+        raise SystemExit(run_sweep(planned, engine=engine, workers=workers, only=only))
     code = run_sweep(planned, engine=engine, workers=workers)
     from lightning_app.reporting import report_on
 
     report_on(planned.store.root)
     raise SystemExit(code)
+
+
+def part_of(
+    plan: Plan, models: Collection[str], folds: Collection[int], seeds: Collection[int]
+) -> frozenset[str]:
+    """Choose cells of a plan; an empty collection leaves everything in.
+
+    Returns:
+        Their keys.
+
+    Raises:
+        ConfigError: `NO_SUCH_CELL` if a name or number occurs in no cell.
+    """
+    from lightning_app.planning import as_row
+
+    rows = [as_row(cell) for cell in plan.cells]
+    asked = {"model": models, "fold": folds, "seed": seeds}
+    problems = [
+        Problem("NO_SUCH_CELL", f"--{what}", repr(value), f"one of {', '.join(map(str, known))}")
+        for what, values in asked.items()
+        for known in [list(dict.fromkeys(row[what] for row in rows))]
+        for value in values
+        if value not in known
+    ]
+    if problems:
+        raise ConfigError(problems)
+    return frozenset(
+        row["key"] for row in rows if all(row[what] in values for what, values in asked.items() if values)
+    )
 
 
 @click.command()
