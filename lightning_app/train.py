@@ -61,6 +61,7 @@ from lightning_app.cells import (
 )
 from lightning_app.checkpoints import Checkpoints
 from lightning_app.engines import EXIT_BUSY, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Job, Slot
+from lightning_app.engines.cell_process import CELL_PROCESS_VARIABLE
 from lightning_app.leakage import NoLeakage, check_training
 from lightning_app.reading import Reader
 from lightning_app.specs import HELD_OUT, CellSpec, Component
@@ -149,7 +150,7 @@ def _speak_to(path: Path) -> None:
 def _is_cell_process() -> bool:
     import multiprocessing
 
-    return multiprocessing.parent_process() is not None
+    return multiprocessing.parent_process() is not None or CELL_PROCESS_VARIABLE in os.environ
 
 
 class _Cell:
