@@ -25,6 +25,7 @@ MAX_SHEAR_DEG = 1.0
 MAX_TURN_OFF_DEG = 1.0
 MAX_ANISOTROPY = 0.3  # papers, scanners and screens stretch one way: LUDB pages by 4 %, faxes by more
 CANDIDATES = 4
+LINES_PER_CELL = 5
 BLOCK_PX = 8  # lines are averaged over this length before the transform: they lean by MAX_SKEW_DEG at most
 
 Array = NDArray[np.float32]
@@ -235,7 +236,9 @@ def _fundamental(
     if magnitude[best] < MIN_PEAK:
         return None
     base = 1 / _vertex(frequency, magnitude, best)
-    for multiple in range(int(MAX_CELL_PX / base), 0, -1):
+    # Every fifth line is what grids have; other multiples come from a strong overtone, or from pixels and lines in step.
+    multiples = sorted(range(1, int(MAX_CELL_PX / base) + 1), key=lambda m: (m != LINES_PER_CELL, -m))
+    for multiple in multiples:
         period = base * multiple
         count = max(1, min(10, int(0.49 * period)))
         heights = np.array([_peak_near(frequency, magnitude, k / period) for k in range(1, count + 1)])
@@ -248,7 +251,8 @@ def _fundamental(
 
 def _are_there(heights: NDArray[np.floating], own: list[int], multiple: int) -> bool:
     first = heights[[k - 1 for k in own if k < 2 * multiple]]
-    return bool(np.median(first) > 0.6 * MIN_PEAK and first.min() > 2.5)
+    # A thousandth of the power of the strongest is what its own skirts leave.
+    return bool(np.median(first) > max(0.6 * MIN_PEAK, 0.03 * heights.max()) and first.min() > 2.5)
 
 
 def _fifth_stands_out(heights: NDArray[np.floating], period_px: float) -> bool | None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from datamodules.page import Page
+
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 FOUR_LINE = (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V3", "V6"), ("V1",))
 SUPERSAMPLING = 4
@@ -31,10 +33,15 @@ def heart(duration_s=10.0, rate_hz=500.0, bpm=70.0, seed=0):
     waves = [(-0.17, 0.022), (-0.03, 0.008), (0.0, 0.011), (0.035, 0.010), (0.28, 0.045)]
     basis = np.stack([sum(np.exp(-0.5 * ((time_s - b - c) / w) ** 2) for b in beats_s) for c, w in waves])
     mean = {
-        "I": (0.08, -0.06, 0.7, -0.12, 0.18), "II": (0.14, -0.08, 1.1, -0.2, 0.3),
-        "V1": (0.05, 0.0, 0.25, -0.9, -0.1), "V2": (0.06, 0.0, 0.45, -1.3, 0.45), "V3": (0.07, 0.0, 0.8, -0.9, 0.5),
-        "V4": (0.08, -0.08, 1.3, -0.5, 0.45), "V5": (0.08, -0.1, 1.2, -0.25, 0.35), "V6": (0.08, -0.1, 0.95, -0.1, 0.25),
-    }  # fmt: skip
+        "I": (0.08, -0.06, 0.7, -0.12, 0.18),
+        "II": (0.14, -0.08, 1.1, -0.2, 0.3),
+        "V1": (0.05, 0.0, 0.25, -0.9, -0.1),
+        "V2": (0.06, 0.0, 0.45, -1.3, 0.45),
+        "V3": (0.07, 0.0, 0.8, -0.9, 0.5),
+        "V4": (0.08, -0.08, 1.3, -0.5, 0.45),
+        "V5": (0.08, -0.1, 1.2, -0.25, 0.35),
+        "V6": (0.08, -0.1, 0.95, -0.1, 0.25),
+    }
     lead = {name: np.asarray(a) * (1 + 0.1 * rng.standard_normal(5)) @ basis for name, a in mean.items()}
     lead["III"] = lead["II"] - lead["I"]
     lead["aVR"] = -(lead["I"] + lead["II"]) / 2
@@ -58,42 +65,49 @@ def _polyline(canvas, points, matrix, stroke_px):
 
 
 def draw(
-    mv, rows=FOUR_LINE, *, rate_hz=500.0, px_per_s=100.0, px_per_mv=40.0, width=1120, height=886, x0_px=61.3,
-    top_px=None, pitch_px=None, stroke_px=3.0, px_per_mm=4.0, grid=("thin", "thick"), grid_ink=0.35, degrees=0.0,
-    stretch=(1.0, 1.0), binary=True, pulse=False, noise=0.0, keep=1.0, mm_per_mv=10.0, seed=0, duration_s=10.0,
+    mv, rows=FOUR_LINE, *, px_per_s=100.0, px_per_mv=40.0, width=1120, height=886, x0_px=61.3, stroke_px=3.0,
+    px_per_mm=4.0, grid=("thin", "thick"), grid_ink=0.35, degrees=0.0, stretch=(1.0, 1.0), binary=True,
+    pulse=False, noise=0.0, keep=1.0, seed=0,
 ):  # fmt: skip
-    """Paint a page. `keep` is the share of grid pixels left, `noise` the share of pepper and salt."""
+    """Paint ten seconds. `keep` is the share of grid pixels left, `noise` the share of pepper and salt."""
     rng = np.random.default_rng(seed)
     size = (height * SUPERSAMPLING, width * SUPERSAMPLING)
     trace, marks, lines = (np.zeros(size, np.uint8) for _ in range(3))
     matrix = affine(width, height, degrees, stretch)
-    pitch_px = pitch_px or height / (len(rows) + 0.6)
-    top_px = top_px or 0.75 * pitch_px
-    row_y = [top_px + k * pitch_px for k in range(len(rows))]
+    pitch_px = height / (len(rows) + 0.6)
+    row_y = [(0.75 + k) * pitch_px for k in range(len(rows))]
     for y, leads in zip(row_y, rows, strict=True):
-        n = int(duration_s * rate_hz) // len(leads)
+        n = 5000 // len(leads)
         for j, lead in enumerate(leads):
             values = mv[LEADS.index(lead), j * n : (j + 1) * n + 1]
-            x = x0_px + (j * n + np.arange(len(values))) / rate_hz * px_per_s
+            x = x0_px + (j * n + np.arange(len(values))) / 500 * px_per_s
             _polyline(trace, np.stack([x, y - values * px_per_mv], 1), matrix, stroke_px)
         if pulse:
-            s, v = 0.2 * px_per_s, px_per_mv
-            x = x0_px - 1.6 * s + np.array([-0.3 * s, 0, 0, s, s, 1.3 * s])
-            _polyline(marks, np.stack([x, y - np.array([0, 0, v, v, 0, 0])], 1), matrix, stroke_px)
-    for name, step_mm, line_px in (("thin", 1, 1.0), ("thick", 5, 1.6)):
+            x = x0_px + 0.2 * px_per_s * (np.array([-0.3, 0, 0, 1, 1, 1.3]) - 1.6)
+            _polyline(marks, np.stack([x, y - px_per_mv * np.array([0, 0, 1, 1, 0, 0])], 1), matrix, stroke_px)
+    for name, step_px, line_px in (("thin", px_per_mm, 0.7), ("thick", 5 * px_per_mm, 1.5)):
         if name in grid:
-            for x in np.arange(7.7, width + 60, step_mm * px_per_mm * px_per_s / (25 * px_per_mm) if False else step_mm * px_per_mm):
+            for x in np.arange(7.7 - 40 * step_px, width + 90, step_px):
                 _polyline(lines, np.array([[x, -90.0], [x, height + 90.0]]), matrix, line_px)
-            for y in np.arange(3.1, height + 60, step_mm * px_per_mm):
+            for y in np.arange(3.1 - 40 * step_px, height + 90, step_px):
                 _polyline(lines, np.array([[-90.0, y], [width + 90.0, y]]), matrix, line_px)
-    down = lambda a: cv2.resize(a, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255  # noqa: E731
-    trace, marks, lines = down(trace), down(marks), down(lines)
+    trace, marks, lines = (
+        cv2.resize(layer, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+        for layer in (trace, marks, lines)
+    )
     lines *= rng.random(lines.shape) < keep
-    ink = np.maximum(np.maximum(trace, marks), grid_ink * lines)
+    drawn = np.maximum(trace, marks)
+    ink = np.maximum(drawn, grid_ink * lines)
     if binary:
-        ink = (np.maximum(np.maximum(trace, marks) >= 0.5, (lines > 0.45) & (grid_ink > 0))).astype(np.float32)
+        ink = np.maximum(drawn >= 0.5, (lines > 0.45) & (grid_ink > 0)).astype(np.float32)
     speckle = rng.random(ink.shape)
     ink = np.where(speckle < noise / 2, 0.0, np.where(speckle > 1 - noise / 2, 1.0, ink))
-    return Drawn(
-        np.round(ink * 255).astype(np.uint8), (trace >= 0.5).astype(np.uint8), px_per_s, px_per_mv, x0_px, row_y, matrix
+    pixels = np.round(ink * 255).astype(np.uint8)
+    return Drawn(pixels, (trace >= 0.5).astype(np.uint8), px_per_s, px_per_mv, x0_px, row_y, matrix)
+
+
+def as_page(ink):
+    """An ink image as `read_page` would give it."""
+    return Page(
+        ink=np.ascontiguousarray(ink), rgb=None, sha256="", is_binary=False, dpi=None, was_inverted=False
     )

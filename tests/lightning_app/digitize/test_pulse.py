@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from lightning_app.digitize.grid import measure_grid
+from lightning_app.digitize.pulse import find_pulse, without_grid
+from tests.lightning_app.digitize.drawing import draw, heart
+
+MV = heart()
+
+
+def search(page, sizes):
+    grid = measure_grid(page.ink, page.mask > 0)
+    dark = without_grid(page.ink.astype(np.float32) / 255, grid)
+    usual = (40.0, 20.0) if sizes else None
+    return find_pulse(dark, np.array(page.row_y_px), [(0, 62)], sizes, usual=usual)
+
+
+SIZES = [(gain * 4.0, length * 4.0) for gain in (10, 5, 20) for length in (5, 10)]
+
+
+@pytest.mark.parametrize("how", [{}, {"noise": 0.03}, {"binary": False}, {"stroke_px": 2.0, "keep": 0.5}], ids=str)
+@pytest.mark.parametrize("px_per_mv", [20.0, 40.0])
+def test_height_tells_the_gain(how, px_per_mv):
+    pulse = search(draw(MV, pulse=True, px_per_mv=px_per_mv, **how), SIZES)
+    assert pulse.height_px == px_per_mv
+    assert pulse.width_px == 20
+
+
+def test_size_is_measured_where_nothing_is_known():
+    pulse = search(draw(MV, pulse=True, grid=(), px_per_mv=43.0, px_per_s=96.0), None)
+    assert pulse.height_px == pytest.approx(43, abs=0.7)
+    assert pulse.width_px == pytest.approx(19.2, abs=0.7)
+
+
+@pytest.mark.parametrize("how", [{}, {"grid": ()}, {"noise": 0.05}, {"grid": ("thick",)}], ids=str)
+def test_nothing_is_found_where_nothing_is(how):
+    assert search(draw(MV, **how), SIZES) is None
+
+
+def test_grid_goes_and_the_trace_stays():
+    page = draw(MV)
+    dark = page.ink.astype(np.float32) / 255
+    left = without_grid(dark, measure_grid(page.ink, page.mask > 0))
+    assert left[page.mask == 0].mean() < 0.3 * dark[page.mask == 0].mean()
+    assert left[page.mask > 0].mean() > 3 * left[page.mask == 0].mean()

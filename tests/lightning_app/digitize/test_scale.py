@@ -1,0 +1,72 @@
+import pytest
+
+from lightning_app.digitize.grid import Comb, Grid
+from lightning_app.digitize.pulse import Pulse
+from lightning_app.digitize.results import DigitizeRefusal
+from lightning_app.digitize.scale import Declared, settle_scale
+
+
+def comb(period_px, *, fifth=None):
+    return Comb(period_px, (1.0, 0.0), fifth, 20.0)
+
+
+def pulse(height_px, width_px):
+    return Pulse(height_px, width_px, 10.0, 0.0, 0.9)
+
+
+FINE = Grid(comb(4.0, fifth=False), comb(4.0, fifth=False))
+COARSE = Grid(comb(20.0), comb(20.0))
+NONE = Grid(None, None)
+
+
+def test_row_length_tells_speed_and_which_lines_are_millimetres():
+    assert settle_scale(FINE, None, 1001.0, Declared()).px_per_s == 100
+    assert settle_scale(COARSE, None, 999.0, Declared()).px_per_s == 100
+    fifty = settle_scale(Grid(comb(10.0), comb(10.0)), None, 1000.0, Declared())
+    assert (fifty.px_per_s, fifty.px_per_mv, fifty.mm_per_s) == (100, 20, 50)
+    stretched = settle_scale(Grid(comb(4.1, fifth=False), comb(19.5)), None, 1025.0, Declared())
+    assert stretched.px_per_s == pytest.approx(102.5)
+    assert stretched.px_per_mv == pytest.approx(39)
+
+
+@pytest.mark.parametrize(("height_px", "gain"), [(20.0, 5), (40.0, 10), (80.0, 20)])
+def test_pulse_tells_the_gain(height_px, gain):
+    scale = settle_scale(FINE, pulse(height_px, 20.0), 1000.0, Declared())
+    assert (scale.mm_per_mv, scale.px_per_mv, scale.assumptions) == (gain, 4.0 * gain, ())
+
+
+def test_gain_without_pulse_is_an_assumption_and_says_so():
+    (assumption,) = settle_scale(FINE, None, 1000.0, Declared()).assumptions
+    assert "10 mm/mV" in assumption
+
+
+@pytest.mark.parametrize(
+    ("grid", "found", "row_px", "declared"),
+    [
+        (FINE, None, 800.0, Declared()),  # neither 25 nor 50 mm/s
+        (FINE, pulse(40.0, 40.0), 1000.0, Declared()),  # the pulse says 50 mm/s, the rows 25
+        (FINE, pulse(28.0, 20.0), 1000.0, Declared()),  # 7 mm
+        (FINE, None, 1000.0, Declared(px_per_s=110.0)),
+        (FINE, None, 1000.0, Declared(px_per_mv=50.0)),
+    ],
+)
+def test_sources_that_disagree_are_refused(grid, found, row_px, declared):
+    with pytest.raises(DigitizeRefusal) as caught:
+        settle_scale(grid, found, row_px, declared)
+    assert caught.value.code == "SCALE_CONFLICT"
+
+
+def test_without_grid():
+    with pytest.raises(DigitizeRefusal) as caught:
+        settle_scale(NONE, None, 1000.0, Declared())
+    assert caught.value.code == "SCALE_UNKNOWN"
+    by_pulse = settle_scale(NONE, pulse(41.0, 19.0), 1000.0, Declared())
+    assert (by_pulse.px_per_s, by_pulse.px_per_mv, by_pulse.time_source) == (100, 41, "pulse")
+    declared = settle_scale(NONE, None, 1000.0, Declared(px_per_s=100.0, px_per_mv=40.0))
+    assert (declared.time_source, declared.voltage_source) == ("declared", "declared")
+
+
+def test_standing_lines_alone_say_what_they_assume():
+    assert any("square" in note for note in settle_scale(Grid(comb(20.0), None), None, 1000.0, Declared()).assumptions)
+    lying = settle_scale(Grid(None, comb(20.0)), None, 1030.0, Declared())
+    assert lying.px_per_s == 103
