@@ -1,0 +1,130 @@
+"""Known signals on pages whose geometry is known: annotation has to find what the renderer wrote down."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from datamodules.annotation.matching import annotate_page, stretched
+from datamodules.layout import LEADS, load_layout
+from tests.datamodules.annotation.drawing import binary_page, bumpy_recording, true_place
+
+
+def _dice(one, other):
+    return 2 * int((one & other).sum()) / int(one.sum() + other.sum())
+
+
+@pytest.mark.parametrize(("seed", "layout"), [(1, "four_line"), (3, "3x4"), (4, "6x2+1")])
+def test_leads_are_found_within_a_pixel_and_a_step_of_scale(seed, layout):
+    recording, page, shown = binary_page(seed, layout)
+    geometry = page.geometry
+    found = annotate_page(page.image, recording, [shown], geometry.px_per_s, geometry.px_per_mv)
+    assert found.unresolved == ()
+    assert found.resolved_s == pytest.approx(shown.n_rows * shown.duration_s)
+    for lead in found.leads:
+        place = true_place(geometry, lead.segment.lead, lead.segment.row, lead.segment.start_s)
+        assert np.abs(place - (lead.x_px, lead.y_px)).max() < 1.0
+        assert 0.0 <= lead.residual < 0.4
+    assert found.geometry.scan_px_per_s == pytest.approx(geometry.scan_px_per_s, rel=0.005)
+    assert found.geometry.scan_px_per_mv == pytest.approx(geometry.scan_px_per_mv, rel=0.01)
+    assert _dice(found.mask, page.mask) > 0.9
+
+
+def test_the_geometry_draws_the_mask_again():
+    recording, page, shown = binary_page(1)
+    found = annotate_page(
+        page.image, recording, [shown], page.geometry.px_per_s, page.geometry.px_per_mv
+    ).geometry
+    for segment, true in zip(found.segments, page.geometry.segments, strict=True):
+        mv = recording.mv[LEADS.index(segment.lead)]
+        ours = found.polyline(segment, mv, recording.rate_hz)
+        theirs = page.geometry.polyline(true, mv, recording.rate_hz)
+        assert np.abs(ours - theirs).max() < 2.0  # a step of scale at the highest peak
+        assert np.abs(ours - theirs).mean() < 0.5
+
+
+def test_a_page_of_another_patient_is_refused_wholly():
+    _, page, shown = binary_page(1)
+    found = annotate_page(
+        page.image, bumpy_recording(99), [shown], page.geometry.px_per_s, page.geometry.px_per_mv
+    )
+    assert found.geometry is None
+    assert not found.mask.any()
+    assert len(found.unresolved) == len(shown.segments)
+    assert all(lead.reason for lead in found.unresolved)
+
+
+def test_a_lead_that_is_not_what_was_printed_is_named_and_left_out():
+    recording, page, shown = binary_page(1)
+    mv = recording.mv.copy()
+    mv[LEADS.index("V2")] = bumpy_recording(99).mv[LEADS.index("V2")]
+    wrong = dataclasses.replace(recording, mv=mv)
+    found = annotate_page(page.image, wrong, [shown], page.geometry.px_per_s, page.geometry.px_per_mv)
+    assert [lead.segment.lead for lead in found.unresolved] == ["V2"]
+    assert found.unresolved[0].reason == "NOT_UNIQUE"
+    assert "V2" not in {segment.lead for segment in found.geometry.segments}
+    x, y = true_place(page.geometry, "V2", 1, 5.0)
+    strip = found.mask[:, round(x) + 10 : round(x) + 200][round(y) - 5 : round(y) + 5]
+    assert strip.mean() < 0.1
+
+
+def test_a_lead_without_samples_is_named():
+    recording, page, shown = binary_page(1)
+    mv = recording.mv.copy()
+    mv[LEADS.index("aVL")] = np.nan
+    blank = dataclasses.replace(recording, mv=mv)
+    found = annotate_page(page.image, blank, [shown], page.geometry.px_per_s, page.geometry.px_per_mv)
+    assert [(lead.segment.lead, lead.reason) for lead in found.unresolved] == [("aVL", "NO_SIGNAL")]
+
+
+def test_the_layout_with_most_on_the_page_is_chosen():
+    recording, page, _ = binary_page(2, "3x4+1")
+    layouts = [load_layout(name) for name in ("3x4", "four_line", "3x4+1", "6x2")]
+    found = annotate_page(page.image, recording, layouts, page.geometry.px_per_s, page.geometry.px_per_mv)
+    assert found.layout.name == "3x4+1"
+    assert found.unresolved == ()
+
+
+def test_a_grey_page_gives_what_its_ink_gives():
+    recording, page, shown = binary_page(1)
+    scale = page.geometry.px_per_s, page.geometry.px_per_mv
+    grey = (page.image * 0.5 + 40).astype(np.uint8)
+    np.testing.assert_allclose(stretched(grey), stretched(page.image), atol=0.01)
+    binary, pale = (annotate_page(ink, recording, [shown], *scale) for ink in (page.image, grey))
+    assert _dice(binary.mask, pale.mask) > 0.98
+
+
+def test_a_layout_too_wide_for_the_page_is_named():
+    recording, page, shown = binary_page(1)
+    found = annotate_page(page.image, recording, [shown], 150.0, 60.0)
+    assert {lead.reason for lead in found.leads} == {"LAYOUT_TOO_WIDE"}
+    assert not found.mask.any()
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_an_empty_page_resolves_nothing(level):
+    recording, page, shown = binary_page(1)
+    found = annotate_page(np.full_like(page.image, level), recording, [shown], 100.0, 40.0)
+    assert found.resolved_s == 0
+    assert not found.mask.any()
+
+
+def test_the_same_page_gives_the_same_annotation_and_is_left_alone():
+    recording, page, shown = binary_page(3, "3x4")
+    before = page.image.copy()
+    one, other = (annotate_page(page.image, recording, [shown], 100.0, 40.0) for _ in range(2))
+    assert np.array_equal(one.mask, other.mask)
+    assert one.geometry == other.geometry
+    assert np.array_equal(page.image, before)
+
+
+@pytest.mark.parametrize(("layouts", "px_per_s"), [((), 100.0), (("3x4",), 0.0)])
+def test_nothing_to_look_for_is_an_error(layouts, px_per_s):
+    with pytest.raises(ValueError, match="wanted more than 0"):
+        annotate_page(
+            np.zeros((50, 50), np.uint8),
+            bumpy_recording(0),
+            [load_layout(x) for x in layouts],
+            px_per_s,
+            40.0,
+        )
