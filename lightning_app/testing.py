@@ -13,6 +13,7 @@ import torch
 from datamodules.labels import labels_hidden
 from datamodules.page import write_mask_png
 from lightning_app.evaluate.segmentation import METRICS_VERSION, scan_metrics, threshold_curve
+from lightning_app.reading import Read
 from lightning_app.specs import Evaluation
 from models.windows import predict_page, prepare, to_mask
 
@@ -24,6 +25,7 @@ def score_pages(
     device: torch.device,
     predictions: Path,
     between: Callable[[int, int, float], None],
+    read: Read | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Predict every test page of a datamodule and score it.
 
@@ -34,6 +36,7 @@ def score_pages(
         device: Where the model computes.
         predictions: Folder for one 1-bit PNG per scan.
         between: Called after each page with its number, the number of pages and its Dice.
+        read: Digitizes a scan from its probability and scores the signal; what it returns joins the row.
 
     Returns:
         One row per scan: ids, layout, version of the metrics and every metric; and one row per scan and
@@ -57,7 +60,8 @@ def score_pages(
         write_mask_png(predictions / f"{scan.scan_id}.png", predicted)
         identity = {"scan_id": scan.scan_id, "patient_id": scan.patient_id, "layout": scan.layout}
         # As text: a number would be averaged like a metric.
-        rows.append({**identity, "metrics_version": str(METRICS_VERSION), **metrics})
+        signal = read(scan, probability.numpy()) if read else {}
+        rows.append({**identity, "metrics_version": str(METRICS_VERSION), **metrics, **signal})
         between(number, len(scans), metrics["dice"])
     return pd.DataFrame(rows), pd.DataFrame(counts)
 

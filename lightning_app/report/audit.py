@@ -101,25 +101,27 @@ def _against_rows(name: str, table: pd.DataFrame, rows: pd.DataFrame, keys: list
     """E7, E8, E11: mean, SD and counts again from the rows, each scan once."""
     by_scan = rows.groupby([*keys, "scan_id"])["dice"].mean()  # NaN where a scan has no value
     again = by_scan.groupby(level=keys).agg(["mean", "std", "count", "size"])
-    patients = rows.dropna(subset=["dice"]).groupby(keys)["patient_id"].nunique()
-    shown = table.set_index(keys)
-    for missing in again.index.difference(shown.index):
-        yield _problem("E8_ROWS_LEFT_OUT", f"{name}, {_say(missing)}", "no row", "one row")
-    for key, row in shown.iterrows():
-        yield from _row_problems(f"{name}, {_say(key)}", row, again.loc[key], int(patients.get(key, 0)))
+    again["patients"] = rows.dropna(subset=["dice"]).groupby(keys)["patient_id"].nunique()
+    again["patients"] = again["patients"].fillna(0)
+    both = table.merge(again.add_prefix("again_").reset_index(), on=keys, how="outer", indicator="found_in")
+    for row in both.to_dict("records"):
+        where = f"{name}, {', '.join(str(row[key]) for key in keys)}"
+        if row["found_in"] == "both":
+            yield from _row_problems(where, row)
+        else:
+            yield _problem("E8_ROWS_LEFT_OUT", where, "a row on one side only", "one in rows and table")
 
 
-def _row_problems(
-    where: str, row: pd.Series[Any], again: pd.Series[Any], n_patients: int
-) -> Iterator[Problem]:
-    if not _same(row["dice_mean"], again["mean"]):
-        wanted = f"{again['mean']:.6f}, the mean over scans"
+def _row_problems(where: str, row: Mapping[Any, Any]) -> Iterator[Problem]:
+    if not _same(row["dice_mean"], row["again_mean"]):
+        wanted = f"{row['again_mean']:.6f}, the mean over scans"
         yield _problem("E7_NOT_THE_MEAN_OVER_SCANS", where, f"{row['dice_mean']:.6f}", wanted)
-    if not _same(row["dice_sd"], again["std"]):
-        wanted = f"{again['std']:.6f}, that of the data"
+    if not _same(row["dice_sd"], row["again_std"]):
+        wanted = f"{row['again_std']:.6f}, that of the data"
         yield _problem("E11_NOT_THE_SD_OF_THE_DATA", where, f"{row['dice_sd']:.6f}", wanted)
-    counts = (int(row["n_scans"]), int(row["n_patients"]), int(row["n_missing"]))
-    wanted_counts = (int(again["count"]), n_patients, int(again["size"] - again["count"]))
+    counts = [int(row[name]) for name in ("n_scans", "n_patients", "n_missing")]
+    n = int(row["again_count"])
+    wanted_counts = [n, int(row["again_patients"]), int(row["again_size"]) - n]
     if counts != wanted_counts:
         words = "{} scans of {} patients, {} without value"
         yield _problem("E8_SCANS_VANISHED", where, words.format(*counts), words.format(*wanted_counts))
@@ -134,7 +136,7 @@ def _layouts(benchmark: pd.DataFrame, by_layout: pd.DataFrame) -> Iterator[Probl
         n = int(apart.loc[key].sum()) if key in apart.index else 0
         if n != row["n_scans"] + row["n_missing"]:
             wanted = f"{row['n_scans'] + row['n_missing']}, as in the mixture"
-            yield _problem("E12_LAYOUTS_MIXED", f"layouts, {_say(key)}", f"{n} scans by layout", wanted)
+            yield _problem("E12_LAYOUTS_MIXED", f"layouts, {', '.join(key)}", f"{n} scans by layout", wanted)
 
 
 def _intervals(name: str, table: pd.DataFrame) -> Iterator[Problem]:
@@ -154,10 +156,6 @@ def _intervals(name: str, table: pd.DataFrame) -> Iterator[Problem]:
 
 def _same(ours: float, theirs: float) -> bool:
     return bool(np.isclose(ours, theirs, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True))
-
-
-def _say(key: Any) -> str:
-    return ", ".join(map(str, key)) if isinstance(key, tuple) else str(key)
 
 
 def _problem(code: str, where: str, got: str, wanted: str) -> Problem:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,8 @@ from lightning_app.report.analysis_plan import AnalysisPlan, load_analysis_plan
 from lightning_app.report.audit import audit, audit_rows
 from lightning_app.report.claims import Claim, check_claims
 from lightning_app.report.results import SweepResults, read_results
+from lightning_app.report.signals import SignalTables, signal_tables
+from lightning_app.report.table1 import to_html, to_markdown
 
 TEMPLATES = Path(__file__).parent
 MAX_MODELS_IN_5B = 4  # more bars than that in a group cannot be read
@@ -110,10 +114,12 @@ def build_report(sweep_dir: Path) -> ReportPaths:
     write_durably(folder / "benchmark.csv", _csv(report.benchmark))
     write_durably(folder / "contrasts.csv", _csv(report.contrasts))
     write_durably(folder / "layouts.csv", _csv(report.layouts))
+    signals = _signals(report)
+    _write_signals(folder, signals)
     charts, notes = _draw_charts(report, folder / "figures")
     triplets, more_notes = _draw_triplets(report, folder / "figures")
     _remove_stale(folder / "figures", [*charts, *triplets])
-    context = _context(report, charts, triplets, [*notes, *more_notes])
+    context = _context(report, charts, triplets, [*notes, *more_notes]) | _signal_context(signals)
     for name in ("report.md", "report.html"):
         write_durably(folder / name, _render(f"{name}.jinja", context).encode())
     return ReportPaths(
@@ -126,6 +132,35 @@ def build_report(sweep_dir: Path) -> ReportPaths:
         figures=tuple(figure.path for figure in (*charts, *triplets)),
         summary=ranking_text(report.benchmark),
     )
+
+
+def draw_from_sweep(sweep_dir: Path, name: str, folder: Path) -> list[Path]:
+    """Draw a figure of the paper from a sweep, as in its report, into another folder.
+
+    Args:
+        sweep_dir: RUNS/<sweep>.
+        name: `fig4`, `fig5a` or `fig5b`.
+        folder: Where to; exists.
+
+    Returns:
+        The pictures, PNG; beside each chart lies an SVG.
+
+    Raises:
+        ConfigError: `NO_SWEEP` if the folder holds no sweep.
+        DataError: `NO_RESULTS`, or `NO_FIGURE` with the reason why the sweep has nothing to draw.
+    """
+    report = _report(read_results(sweep_dir))
+    with tempfile.TemporaryDirectory() as scratch:
+        draw = _draw_triplets if name == "fig4" else _draw_charts
+        drawn, notes = draw(report, Path(scratch))
+        wanted = [figure.path for figure in drawn if figure.name == name]
+        if not wanted:
+            got = "; ".join(notes) or "no finished model with such a test set"
+            raise DataError(Problem("NO_FIGURE", f"{sweep_dir.name}, {name}", got, "", "finish the sweep"))
+        for path in [*wanted, *(path.with_suffix(".svg") for path in wanted)]:
+            if path.is_file():
+                shutil.copyfile(path, folder / path.name)
+    return [folder / path.name for path in wanted]
 
 
 def ranking_text(benchmark: pd.DataFrame) -> str:
@@ -349,6 +384,37 @@ def _remove_stale(folder: Path, drawn: Sequence[_Figure]) -> None:
 # Pages
 
 
+def _signals(report: _Report) -> SignalTables | None:
+    results = report.results
+    held_out = report.benchmark[report.benchmark["test_set"] == tables.HELD_OUT]
+    ranked = held_out[held_out["complete"].astype(bool)]["model"].tolist()
+    cohorts = {str(spec["fit_on"]["init_args"].get("cohort", "")) for spec in results.specs.values()}
+    folders = [results.root / "ceiling" / cohort for cohort in sorted(cohorts - {""})]
+    return signal_tables(folders, results.rows, ranked)
+
+
+def _write_signals(folder: Path, signals: SignalTables | None) -> None:
+    for name in ("signals", "table1"):
+        path = folder / f"{name}.csv"
+        if signals is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_durably(path, _csv(signals.summary if name == "signals" else signals.table1))
+
+
+def _signal_context(signals: SignalTables | None) -> dict[str, Any]:
+    if signals is None:
+        return {"signals": [], "table1_model": "", "table1_html": "", "table1_markdown": ""}
+    best = signals.summary["model"].iloc[0]
+    table = signals.table1[signals.table1["model"] == best]
+    return {
+        "signals": signals.summary.to_dict("records"),
+        "table1_model": best,
+        "table1_html": to_html(table),
+        "table1_markdown": to_markdown(table),
+    }
+
+
 def _context(
     report: _Report, charts: list[_Figure], triplets: list[_Figure], notes: list[str]
 ) -> dict[str, Any]:
@@ -404,7 +470,9 @@ def _by_layout(report: _Report) -> list[dict[str, Any]]:
     table = report.layouts[report.layouts["test_set"] == tables.HELD_OUT]
     order = list(dict.fromkeys(report.benchmark["model"]))
     table = table.sort_values("model", key=lambda names: names.map(order.index), kind="stable")
-    return table.to_dict("records") if table["layout"].nunique() > 1 else []
+    if table["layout"].nunique() <= 1:
+        return []
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
 def _failure(row: Mapping[Any, Any]) -> dict[str, Any]:

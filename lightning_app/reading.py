@@ -1,0 +1,146 @@
+"""The digitizing stage of a cell: each held-out scan turned into millivolts and scored against its truth.
+
+A scan is read with the layout and scale its cohort declares, as a hospital would that knows its own pages;
+recognising them is tested with the digitizer. What does not depend on the model (the parameters of the true
+signal, and the ceiling, which is what the drawn mask gives in place of a prediction) is worked out once per
+sweep and kept in `RUNS/<sweep>/ceiling/`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from datamodules.cohort import Cohort, Scan
+from datamodules.errors import DataError
+from datamodules.layout import Layout, load_layout
+from datamodules.signals import RATE_HZ, resampled
+from lightning_app.cells import write_durably
+from lightning_app.digitize.pipeline import digitize_page
+from lightning_app.digitize.results import Digitized
+from lightning_app.evaluate.scan_rows import parameter_row, signal_row
+
+Values = dict[str, float]
+READ = "read"
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a scan without any model.
+
+    Attributes:
+        true: Parameters of the true signal, as `parameter_row` names them.
+        ceiling: The row that reading the drawn mask gives.
+    """
+
+    true: Values
+    ceiling: dict[str, Any]
+
+
+class Reader:
+    """Reads and scores the scans of one cohort.
+
+    Args:
+        cohort: The cohort; its scans need a signal and a layout, others are not read.
+        folder: Where the ceiling of this cohort is kept.
+    """
+
+    def __init__(self, cohort: Cohort, folder: Path) -> None:
+        self._cohort = cohort
+        self._folder = folder
+
+    def __call__(self, scan: Scan, probability: npt.NDArray[np.float32]) -> dict[str, Any]:
+        """Read one scan.
+
+        Args:
+            scan: A scan of the cohort.
+            probability: (H, W) float32 waveform probability in [0, 1].
+
+        Returns:
+            `digitized`: `read`, a refusal's code, or empty for a scan without truth; and the columns of
+            `evaluate.scan_rows` where there is a truth.
+        """
+        if not scan.signal or not scan.layout:
+            return {"digitized": ""}
+        try:
+            return self._score(scan, probability, self._known(scan).true)
+        except DataError as error:  # a truth with gaps, too short or missing: nothing to score against
+            log.warning("%s is not scored as a signal: %s", scan.scan_id, error)
+            return {"digitized": error.problems[0].code}
+
+    def _score(self, scan: Scan, probability: npt.NDArray[np.float32], true: Values) -> dict[str, Any]:
+        state, read_mv = self._read(scan, probability)
+        true_mv = resampled(self._cohort.load_signal(scan), RATE_HZ).mv
+        return {"digitized": state, **signal_row(read_mv, true_mv, RATE_HZ, self._layout(scan), true)}
+
+    def _read(
+        self, scan: Scan, probability: npt.NDArray[np.float32]
+    ) -> tuple[str, npt.NDArray[np.float32] | None]:
+        try:
+            result = digitize_page(
+                self._cohort.load_page(scan),
+                probability,
+                layout=self._layout(scan),
+                px_per_s=scan.px_per_s,
+                px_per_mv=scan.px_per_mv,
+            )
+        except Exception:
+            # One page must not cost a trained cell; it counts as not read, and the log says why.
+            log.exception("%s could not be digitized", scan.scan_id)
+            return "ERROR", None
+        return (READ, result.mv) if isinstance(result, Digitized) else (result.code, None)
+
+    def _layout(self, scan: Scan) -> Layout:
+        own = self._cohort.layouts.get(scan.layout)
+        return own or load_layout(scan.layout)
+
+    def _known(self, scan: Scan) -> Known:
+        path = self._folder / f"{scan.scan_id}.json"
+        if not path.is_file():
+            # Two cells may come here at once; both write the same.
+            write_durably(path, _to_json(self._work_out(scan)))
+        return read_known(path)
+
+    def _work_out(self, scan: Scan) -> Known:
+        true_mv = resampled(self._cohort.load_signal(scan), RATE_HZ).mv
+        true = parameter_row(true_mv, RATE_HZ, self._layout(scan), "true")
+        if scan.mask is None:
+            return Known(true, {})
+        mask = (self._cohort.load_mask(scan) > 0).astype(np.float32)
+        return Known(true, self._score(scan, mask, true))
+
+
+def read_known(path: Path) -> Known:
+    """Read what a sweep keeps of one scan.
+
+    Args:
+        path: A file of `RUNS/<sweep>/ceiling/<cohort>/`.
+
+    Returns:
+        The parameters of its true signal and its ceiling.
+    """
+    fields = json.loads(path.read_text(encoding="utf-8"))
+    return Known(_from_json(fields["true"]), _from_json(fields["ceiling"]))
+
+
+def _to_json(known: Known) -> bytes:
+    def plain(values: dict[str, Any]) -> dict[str, Any]:
+        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in values.items()}
+
+    return json.dumps({"true": plain(known.true), "ceiling": plain(known.ceiling)}, indent=1).encode()
+
+
+def _from_json(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: math.nan if value is None else value for name, value in values.items()}
+
+
+Read = Callable[[Scan, npt.NDArray[np.float32]], dict[str, Any]]

@@ -1,0 +1,123 @@
+"""What became of the held-out scans as signals: how many could be read, how well, and the paper's Table 1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lightning_app.evaluate.agreement import bootstrap_mean
+from lightning_app.reading import READ, read_known
+from lightning_app.report.table1 import table1
+from lightning_app.report.tables import HELD_OUT
+
+STATE = "digitized"
+SUMMARY = (
+    "model",
+    "n_scans",
+    "n_patients",
+    "n_read",
+    "refusals",
+    "signal_pcc_mean",
+    "signal_pcc_ci_low",
+    "signal_pcc_ci_high",
+    "coverage_mean",
+    "snr_db_median",
+    "ceiling_pcc",
+)
+
+
+@dataclass(frozen=True)
+class SignalTables:
+    """Both tables over all complete models.
+
+    Attributes:
+        summary: One row per model, columns `SUMMARY`; a refused page counts as correlation 0.
+        table1: The long Table 1, with `model` as first column.
+    """
+
+    summary: pd.DataFrame
+    table1: pd.DataFrame
+
+
+def signal_tables(folders: Sequence[Path], rows: pd.DataFrame, models: Sequence[str]) -> SignalTables | None:
+    """Compute both tables.
+
+    Args:
+        folders: Where the sweep keeps the ceiling of the cohorts it was trained on.
+        rows: Per-scan rows of all finished cells.
+        models: Models to show, best first.
+
+    Returns:
+        The tables, or None where no scan was digitized.
+    """
+    if STATE not in rows.columns:
+        return None
+    own = rows[(rows["test_set"] == HELD_OUT) & rows[STATE].fillna("").ne("")]
+    own = own[own["model"].isin(models)]
+    if own.empty:
+        return None
+    ceiling = _ceiling(folders, own)
+    per_model = {model: _one_row_per_scan(own[own["model"] == model]) for model in models}
+    per_model = {model: table for model, table in per_model.items() if len(table)}
+    summary = [_summary(model, table, ceiling) for model, table in per_model.items()]
+    long = [_labelled(model, table1(table, _of(ceiling, table))) for model, table in per_model.items()]
+    return SignalTables(pd.DataFrame(summary, columns=list(SUMMARY)), pd.concat(long, ignore_index=True))
+
+
+def _one_row_per_scan(rows: pd.DataFrame) -> pd.DataFrame:
+    """Average the weight seeds of each scan, as the ranking does; the first seed tells the state."""
+    identity = ["scan_id", "patient_id", "layout"]
+    numbers = rows.groupby(identity, sort=True).mean(numeric_only=True)
+    states = rows.groupby(identity, sort=True)[STATE].first()
+    return numbers.join(states).reset_index()
+
+
+def _summary(model: str, rows: pd.DataFrame, ceiling: pd.DataFrame | None) -> dict[str, Any]:
+    # No reading is no agreement: leaving refused pages out would reward refusing.
+    pcc = rows["signal_pcc"].fillna(0.0)
+    trials = bootstrap_mean(pcc.to_numpy(), rows["patient_id"].to_numpy())
+    best = _of(ceiling, rows)
+    refused = rows.loc[rows[STATE] != READ, STATE].value_counts().sort_index()
+    return {
+        "model": model,
+        "n_scans": len(rows),
+        "n_patients": rows["patient_id"].nunique(),
+        "n_read": int((rows[STATE] == READ).sum()),
+        "refusals": ", ".join(f"{code} {n}" for code, n in refused.items()),
+        "signal_pcc_mean": float(pcc.mean()),
+        "signal_pcc_ci_low": trials.low if trials else math.nan,
+        "signal_pcc_ci_high": trials.high if trials else math.nan,
+        "coverage_mean": float(rows["signal_coverage"].fillna(0.0).mean()),
+        "snr_db_median": float(rows["signal_snr_db"].median()),
+        "ceiling_pcc": float(best["signal_pcc"].fillna(0.0).mean()) if best is not None else math.nan,
+    }
+
+
+def _labelled(model: str, table: pd.DataFrame) -> pd.DataFrame:
+    table.insert(0, "model", model)
+    return table
+
+
+def _of(ceiling: pd.DataFrame | None, rows: pd.DataFrame) -> pd.DataFrame | None:
+    """Ceiling of exactly the scans of `rows`, or None if one of them has none."""
+    if ceiling is None:
+        return None
+    own = ceiling[ceiling["scan_id"].isin(rows["scan_id"])]
+    return own if len(own) == len(rows) else None
+
+
+def _ceiling(folders: Sequence[Path], rows: pd.DataFrame) -> pd.DataFrame | None:
+    """Rows of the drawn masks, as far as the sweep keeps them."""
+    known = {path.stem: path for folder in folders for path in sorted(folder.glob("*.json"))}
+    table = []
+    identity = ["scan_id", "patient_id", "layout"]
+    for scan_id, patient_id, layout in rows[identity].drop_duplicates().itertuples(index=False):
+        values = read_known(known[scan_id]).ceiling if scan_id in known else {}
+        if values:
+            table.append({"scan_id": scan_id, "patient_id": patient_id, "layout": layout, **values})
+    return pd.DataFrame(table) if table else None
