@@ -35,7 +35,9 @@ def test_cells_are_models_times_folds_times_seeds():
     assert len(planned) == 2 * 2 * 2
     assert len({cell.key for cell in planned}) == len(planned)
     assert [cell.label for cell in planned[:4]] == ["ResUNetCBAM"] * 4
-    assert {(cell.spec.folds.fold, cell.spec.seeds.weights) for cell in planned} == {(f, s) for f in (0, 1) for s in (0, 7)}
+    assert {(cell.spec.folds.fold, cell.spec.seeds.weights) for cell in planned} == {
+        (f, s) for f in (0, 1) for s in (0, 7)
+    }
 
 
 def test_all_folds_run_by_default():
@@ -56,7 +58,7 @@ def test_all_folds_run_by_default():
         ("folds.run", [0, 3], "BAD_VALUE", "folds.run"),
         ("folds.run", [1, 1], "REPEATED", "folds.run"),
         ("seeds", [], "BAD_VALUE", "seeds"),
-        ("seeds", [-1], "BAD_VALUE", "seeds.0"),
+        ("seeds", [0, -1], "BAD_VALUE", "seeds.1"),
         ("seeds", [0, 0], "REPEATED", "seeds"),
         ("cohorts.binary.kind", "green", "BAD_VALUE", "cohorts.binary.kind"),
         ("cohorts.binary.scans", 0, "BAD_VALUE", "cohorts.binary.scans"),
@@ -103,14 +105,18 @@ def test_a_misspelling_is_answered_with_what_was_meant(path, value, meant):
 
 
 def test_all_problems_are_told_at_once():
-    content = sweep_with(**{"training.epochs": 0, "evaluation.overlap_px": 500, "models.0.class_path": "models.x.Y"})
+    content = sweep_with(
+        **{"training.epochs": 0, "evaluation.overlap_px": 500, "models.0.class_path": "models.x.Y"}
+    )
     assert {problem.where.split(": ")[1] for problem in problems_of(content)} == {
         "training.epochs", "evaluation.overlap_px", "models.0.class_path",
     }  # fmt: skip
 
 
 def test_two_models_of_one_class_are_told_apart_by_their_arguments():
-    content = sweep_with(**{"models.1": {"class_path": "models.fcn.FCN", "init_args": {"backbone": "resnet34"}}})
+    content = sweep_with(
+        **{"models.1": {"class_path": "models.fcn.FCN", "init_args": {"backbone": "resnet34"}}}
+    )
     content["models"][0] = {"class_path": "models.fcn.FCN", "init_args": {"backbone": "resnet18"}}
     assert check_sweep(content).labels == ("FCN-resnet18", "FCN-resnet34")
 
@@ -159,7 +165,9 @@ def test_numbers_and_words_are_read_as_yaml_1_2(tmp_path):
 
 def test_overrides_are_typed_and_checked(tmp_path):
     path = written(tmp_path, sweep_with())
-    sweep = load_sweep(path, ("training.epochs=7", "models.0.init_args.width=32", "signals=some/folder", "seeds=[1, 2]"))
+    sweep = load_sweep(
+        path, ("training.epochs=7", "models.0.init_args.width=32", "signals=some/folder", "seeds=[1, 2]")
+    )
     assert (sweep.training.epochs, sweep.models[0].init_args["width"]) == (7, 32)
     assert (sweep.signals, sweep.seeds) == ("some/folder", (1, 2))
     for wrong in ("training.epochs", "models.9.name=x", "training.epochs=[", "name.x=1", "training.epohcs=1"):
