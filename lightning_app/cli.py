@@ -28,6 +28,7 @@ COMMANDS = {
     "cohort": "lightning_app.cohort_commands:cohort",
     "digitize": "lightning_app.digitize_commands:digitize",
     "score": "lightning_app.score_commands:score",
+    "figure": "lightning_app.figure_commands:figure",
     "wandb": "lightning_app.wandb_commands:wandb_group",
 }
 

@@ -84,16 +84,14 @@ def noise_classes(recordings: Sequence[Recording], seed: int) -> Figure:
     scan = binary.render(recordings[0], load_layout("four_line"), _rng(seed, 3))
     rgb = in_colour.image
     pictures = {
-        "A  colour: grid and trace differ by colour": rgb,
-        "B  grey, no grid": rgb.max(axis=2),
-        "C  grey, even grid": 255 - degrade.grey_ink(rgb),
-        "D  1 bit, uneven grid": 255 - scan.image,
+        "A  colour: grid and trace differ by colour": _detail(rgb, in_colour),
+        "B  grey, no grid": _detail(rgb.max(axis=2), in_colour),
+        "C  grey, even grid": _detail(255 - degrade.grey_ink(rgb), in_colour),
+        "D  1 bit, uneven grid": _detail(255 - scan.image, scan),
     }
     figure = Figure(figsize=(8.4, 5.6), layout="constrained")
-    panels = figure.subplots(2, 2).ravel()
-    for axes, (title, picture) in zip(panels, pictures.items(), strict=True):
-        page = scan if picture.shape[:2] == scan.mask.shape and title.startswith("D") else in_colour
-        _show(axes, _detail(picture, page), title)
+    for axes, (title, picture) in zip(figure.subplots(2, 2).ravel(), pictures.items(), strict=True):
+        _show(axes, picture, title)
     return figure
 
 
