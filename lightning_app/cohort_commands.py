@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import collections
+import csv
+import io
 import time
 from pathlib import Path
 from types import TracebackType
@@ -102,6 +105,103 @@ def annotate(
     whole = sum(not one.problems for one in labelled)
     click.echo(f"{len(labelled)} scans annotated, {whole} of them whole: {path / 'annotations.csv'}")
     context.exit(exit_code(labelled))
+
+
+@cohort.command()
+@click.argument("path", metavar="COHORT", type=click.Path(path_type=Path))
+@click.option("--fix-hashes", is_flag=True, help="First write the hashes that are missing.")
+@click.option("--rejects", type=click.Path(path_type=Path), help="Also write all problems to this CSV file.")
+@click.option("--workers", type=click.IntRange(1), help="Processes; the result does not depend on it.")
+@click.pass_context
+def check(
+    context: click.Context, path: Path, fix_hashes: bool, rejects: Path | None, workers: int | None
+) -> None:
+    """Look over a cohort: tables, hashes, duplicates, pages, signals, scales, masks, patients.
+
+    Every problem is listed with its code, reason and remedy. Ends with 3 for data that cannot be used, with
+    4 when content or integrity is in doubt.
+    """
+    from datamodules import check as checking
+    from lightning_app.cli import print_problems
+
+    if fix_hashes:
+        click.echo(f"{len(checking.fix_hashes(path))} hashes written")
+    with Counter("checking") as counter:
+        report = checking.check_cohort(path, workers=workers, on_progress=counter.show)
+    print_problems(report.problems)
+    if rejects is not None:
+        _write_rejects(rejects, report.rejects)
+    for code, count in sorted(collections.Counter(note.code for note in report.notes).items()):
+        click.echo(f"note: {code} {count}x")
+    refused = {problem.where for problem in report.problems}
+    click.echo(f"{report.n_scans} scans, {len(report.problems)} problems of {len(refused)} scans or files")
+    context.exit(report.exit_code)
+
+
+def _write_rejects(path: Path, rows: list[dict[str, str]]) -> None:
+    from datamodules.files import write_atomic
+
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, ("id", "code", "reason", "wanted", "remedy"), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        # A spreadsheet would run a cell that starts like a formula.
+        writer.writerow({key: f"'{value}" if value[:1] in "=+-@" else value for key, value in row.items()})
+    write_atomic(path, text.getvalue().encode())
+
+
+@cohort.command("import")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the new cohort.")
+@click.option("--layout", default="", help="Layout of all scans, if they share one.")
+@click.option("--px-per-s", type=click.FloatRange(0, min_open=True), help="Pixels per second of all scans.")
+@click.option("--px-per-mv", type=click.FloatRange(0, min_open=True), help="Pixels per millivolt.")
+@click.pass_context
+def import_(
+    context: click.Context,
+    folder: Path,
+    out: Path,
+    layout: str,
+    px_per_s: float | None,
+    px_per_mv: float | None,
+) -> None:
+    """Make a cohort of a folder of scans with equally named WFDB records.
+
+    Ends with 3 if files had to be left out; they are listed.
+    """
+    from datamodules.importing import import_folder
+    from datamodules.layout import load_layout
+    from lightning_app.cli import print_problems
+
+    if layout:
+        layout = load_layout(layout).name
+    with Counter("importing") as counter:
+        imported = import_folder(
+            folder, out, layout=layout, px_per_s=px_per_s, px_per_mv=px_per_mv, on_progress=counter.show
+        )
+    print_problems(imported.problems)
+    click.echo(f"{len(imported.scans)} scans imported, {len(imported.problems)} problems: {out}")
+    context.exit(3 if imported.problems else 0)
+
+
+@cohort.command()
+@click.argument("names", metavar="[LAYOUT]...", nargs=-1)
+@click.option("--draw", type=click.Path(path_type=Path), help="Folder for a picture of each.")
+def layouts(names: tuple[str, ...], draw: Path | None) -> None:
+    """List the layouts that ship, or check and show those named; a LAYOUT is a name or a YAML file."""
+    from datamodules.layout import known_layouts, load_layout
+
+    shown = [load_layout(name) for name in names] or list(known_layouts().values())
+    for layout in shown:
+        rows = " | ".join(" ".join(row) for row in layout.rows)
+        click.echo(f"{layout.name:12} {layout.duration_s:g} s  {rows}")
+        if draw is not None:
+            from datamodules.layout_preview import draw_layout
+            from datamodules.page import write_colour_png
+
+            picture = draw / f"{layout.name}.png"
+            write_colour_png(picture, draw_layout(layout))
+            click.echo(f"{'':12} {picture}")
 
 
 class Counter:
