@@ -82,6 +82,7 @@ def _summary(model: str, rows: pd.DataFrame, ceiling: pd.DataFrame | None) -> di
     pcc = rows["signal_pcc"].fillna(0.0)
     trials = bootstrap_mean(pcc.to_numpy(), rows["patient_id"].to_numpy())
     best = _of(ceiling, rows)
+    snr_db = rows["signal_snr_db"].dropna()
     refused = rows.loc[rows[STATE] != READ, STATE].value_counts().sort_index()
     return {
         "model": model,
@@ -93,7 +94,7 @@ def _summary(model: str, rows: pd.DataFrame, ceiling: pd.DataFrame | None) -> di
         "signal_pcc_ci_low": trials.low if trials else math.nan,
         "signal_pcc_ci_high": trials.high if trials else math.nan,
         "coverage_mean": float(rows["signal_coverage"].fillna(0.0).mean()),
-        "snr_db_median": float(rows["signal_snr_db"].median()),
+        "snr_db_median": float(snr_db.median()) if len(snr_db) else math.nan,
         "ceiling_pcc": float(best["signal_pcc"].fillna(0.0).mean()) if best is not None else math.nan,
     }
 

@@ -1,0 +1,55 @@
+"""The digitizing stage: held-out scans become rows of signal scores, whatever the model found."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from datamodules.cohort import Cohort
+from datamodules.rendering.make import make_cohort
+from lightning_app.reading import READ, Reader, read_known
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return Cohort.open(make_cohort("binary", 1, 3, "simulated", tmp_path_factory.mktemp("made") / "cohort"))
+
+
+@pytest.fixture
+def reader(cohort, tmp_path):
+    return Reader(cohort, tmp_path)
+
+
+def test_a_perfect_prediction_reads_like_its_ceiling(cohort, reader, tmp_path):
+    scan = cohort.scans[0]
+    mask = (cohort.load_mask(scan) > 0).astype(np.float32)
+    row = reader(scan, mask)
+    assert row["digitized"] == READ
+    assert row["signal_pcc"] > 0.95
+    known = read_known(tmp_path / f"{scan.scan_id}.json")
+    assert known.ceiling["signal_pcc"] == row["signal_pcc"]
+    assert row["hr_bpm_strip_true"] == pytest.approx(known.true["hr_bpm_strip_true"], nan_ok=True)
+
+
+def test_an_empty_prediction_is_refused_and_counted(cohort, reader):
+    row = reader(cohort.scans[0], np.zeros((886, 1120), np.float32))
+    assert row["digitized"] == "NO_WAVEFORM"
+    assert row["signal_coverage"] == 0.0
+    assert np.isnan(row["signal_pcc"])
+
+
+def test_what_no_model_changes_is_worked_out_once(cohort, reader, tmp_path):
+    scan = cohort.scans[0]
+    path = tmp_path / f"{scan.scan_id}.json"
+    blank = np.zeros((886, 1120), np.float32)
+    reader(scan, blank)
+    edited = json.loads(path.read_text())
+    edited["true"]["hr_bpm_strip_true"] = 61.5
+    path.write_text(json.dumps(edited))
+    assert reader(scan, blank)["hr_bpm_strip_true"] == 61.5
+
+
+def test_a_scan_without_a_signal_is_left_alone(cohort, reader):
+    scan = replace(cohort.scans[0], signal=None)
+    assert reader(scan, np.zeros((886, 1120), np.float32)) == {"digitized": ""}
