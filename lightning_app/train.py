@@ -390,7 +390,7 @@ class _Cell:
             "threshold": str(self.spec.evaluation.threshold),
             "fit_key": self.spec.fit_key,
         }
-        write_durably(path, safetensors.torch.save(state, metadata=about))
+        write_durably(path, with_sorted_metadata(safetensors.torch.save(state, metadata=about)))
 
     def _load(self, module: Any, path: Path) -> None:
         module.load_state_dict(safetensors.torch.load_file(path), strict=True)
@@ -509,6 +509,20 @@ class _Stages:
         """Note that a stage is finished."""
         self._done[stage] = {"sha256": {path.name: sha256_of(path) for path in outcomes}, **more}
         write_json(self._path, self._done)
+
+
+def with_sorted_metadata(content: bytes) -> bytes:
+    """Make equal weights equal bytes: safetensors writes its metadata in an order that differs by process.
+
+    Args:
+        content: A safetensors file: length of the header, 8 bytes little-endian; header in JSON; tensors.
+    """
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
 def environment(slot: Slot) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from datamodules.errors import ConfigError
 from lightning_app.engines import Slot, ray
 from lightning_app.runner import _engine
 from tests.lightning_app.engines.test_local import starts, wait_for
+from tests.lightning_app.engines.whole_sweep import outcomes_on
 
 
 def test_without_ray_the_remedy_is_named(monkeypatch):
@@ -92,3 +93,11 @@ def test_cells_end_with_a_killed_driver(tmp_path):
     process.kill()
     process.wait()
     wait_for(lambda: not psutil.pid_exists(cell), 60)
+
+
+@pytest.mark.ray
+def test_a_sweep_comes_out_as_on_the_local_engine(tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    there = outcomes_on("ray", tmp_path)
+    assert len(there) == 2
+    assert there == outcomes_on("local", tmp_path)

@@ -14,6 +14,7 @@ from lightning_app.engines import slurm
 from lightning_app.engines.slurm import SlurmEngine, job_states, make_engine
 from tests.lightning_app.engines import work
 from tests.lightning_app.engines.test_local import jobs_in, starts, wait_for
+from tests.lightning_app.engines.whole_sweep import outcomes_on
 
 SCRIPT = Path(__file__).with_name("slurm_node.sh")
 
@@ -120,3 +121,10 @@ def test_what_slurm_refuses_is_told(node, tmp_path, monkeypatch):
     monkeypatch.setenv("SBATCH_PARTITION", "nowhere")
     with pytest.raises(ConfigError, match=r"SLURM_REFUSED(.|\n)*invalid partition"):
         run(work.finish, jobs_in(tmp_path, "a"))
+
+
+@pytest.mark.slurm
+def test_a_sweep_comes_out_as_on_the_local_engine(node, tmp_path):
+    there = outcomes_on("slurm", tmp_path)
+    assert len(there) == 2
+    assert there == outcomes_on("local", tmp_path)
