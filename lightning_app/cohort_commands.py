@@ -204,6 +204,22 @@ def layouts(names: tuple[str, ...], draw: Path | None) -> None:
             click.echo(f"{'':12} {picture}")
 
 
+@cohort.command()
+@click.argument("source", type=click.Choice(["ptb-xl", "ludb"]))
+@click.option("--records", type=click.IntRange(1), required=True, help="Number of records and patients.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder; by default data/SOURCE.")
+@click.option("--server", default="https://physionet.org/files/", show_default=True)
+def fetch(source: str, records: int, out: Path | None, server: str) -> None:
+    """Fetch recordings from PhysioNet, each of another patient, and verify them; continues by itself."""
+    from datamodules import fetching
+
+    out = out or Path("data") / source
+    with Counter(f"fetching {source}") as counter:
+        fetching.fetch(source, records, out, server=server, on_progress=counter.show)
+    click.echo(f"{records} records: {out}")
+    click.echo(fetching.SOURCES[source].credit)
+
+
 class Counter:
     """Shows how many of many are done: a bar on a terminal, elsewhere a line now and then.
 
