@@ -1,9 +1,17 @@
 """What the documents say is there, and their examples run."""
 
+import json
+import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from datamodules.layout import load_layout
+from models.conformance import ALWAYS, WHEN_TRAINED
 
 ROOT = Path(__file__).resolve().parents[1]
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -26,3 +34,52 @@ def test_every_check_stands_in_the_table():
 def test_places_named_in_the_protocol_exist(path, name):
     source = (ROOT / path).read_text(encoding="utf-8")
     assert not name or re.search(rf"^\s*(?:def|class|async def) {name}\b|^{name}\b.*=", source, re.M), name
+
+
+# docs/architectures.md, in an empty folder
+
+ARCHITECTURES = (ROOT / "docs" / "architectures.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def users_folder(tmp_path_factory):
+    """The files of the document, written down as they stand there."""
+    folder = tmp_path_factory.mktemp("user")
+    (folder / "mypackage").mkdir()
+    (folder / "mypackage" / "__init__.py").touch()
+    files = re.findall(r"^File `([^`]+)`:\n\n```\w+\n(.*?)```", ARCHITECTURES, re.M | re.S)
+    assert len(files) == 4
+    for name, text in files:
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def run_there(folder, *command):
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
+    done = subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True, env=environ)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_the_documented_network_keeps_the_contract(users_folder):
+    blocks = re.findall(r"^```python\n(.*?)```", ARCHITECTURES, re.M | re.S)
+    (check,) = [block for block in blocks if "check_segmenter(" in block]
+    run_there(users_folder, "-c", check)
+
+
+def test_the_documented_sweep_runs(users_folder):
+    (commands,) = re.findall(r"^```sh\n(.*?)```", ARCHITECTURES, re.M | re.S)
+    for line in commands.splitlines():
+        run_there(users_folder, "-m", "lightning_app", *shlex.split(line)[1:])
+    results = [json.loads(path.read_text()) for path in users_folder.glob("runs/my/cells/*/result.json")]
+    assert [result["state"] for result in results] == ["done"]
+
+
+def test_the_documented_layout_is_read(users_folder):
+    layout = load_layout(users_folder / "mypackage" / "layout.yaml")
+    assert [segment.stop_s for segment in layout.segments[:6]] == [2, 4, 6, 8, 10, 12]
+
+
+def test_every_check_of_the_suite_is_documented():
+    listed = re.findall(r"^\| `(check_\w+)` \|", ARCHITECTURES, re.M)
+    assert listed == [check.__name__ for check in (*ALWAYS, *WHEN_TRAINED)]
