@@ -318,13 +318,22 @@ def network_shapes(width: int = WIDTH) -> list[tuple[str, int, int]]:
     shapes: list[tuple[int, int]] = []
     with torch.device("meta"), torch.no_grad():
         net = ResUNetCBAM(width=width).eval().net
-        parts = [net.stem, *net.down, *net.up]
-        for part in parts:
+        parts = {
+            name: part
+            for name, part in net.named_modules()
+            if name == "stem" or name.rpartition(".")[0] in ("down", "up")
+        }
+        for part in parts.values():
             part.register_forward_hook(lambda _, __, out: shapes.append((out.shape[1], out.shape[-1])))
         net(torch.zeros(1, 1, PATCH_PX, PATCH_PX))
-    names = ["stem 7 x 7", *(f"down {i + 1}" for i in range(len(net.down)))]
-    names += [f"up {i + 1}" for i in range(len(net.up))]
+    names = [_stage_name(name) for name in parts]
     return [(name, channels, side_px) for name, (channels, side_px) in zip(names, shapes, strict=True)]
+
+
+def _stage_name(module: str) -> str:
+    """Turn `down.0` into `down 1`."""
+    kind, _, number = module.partition(".")
+    return f"{kind} {int(number) + 1}" if number else "stem 7 x 7"
 
 
 def _canvas(figure: Figure, width: float, height: float) -> Axes:

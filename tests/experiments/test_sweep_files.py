@@ -52,4 +52,6 @@ def test_the_paper_sweep_holds_the_papers_numbers(tmp_path):
     assert sweep.fit_on.init_args | {"cohort": ""} == {"cohort": "", "batch_size": 64, "patches_per_scan": 64}
     assert (sweep.training.epochs, sweep.training.pretrain_epochs) == (100, 1)
     assert (sweep.evaluation.threshold, sweep.evaluation.overlap_px) == (0.15, 64)
-    assert [test.init_args["amount"] for test in sweep.test_on] == [0.0, 0.01, 0.02, 0.05, 0.10]
+    noise = [test.init_args["amount"] for test in sweep.test_on if "amount" in test.init_args]
+    assert noise == [0.0, 0.01, 0.02, 0.05, 0.10]
+    assert [test.name for test in sweep.test_on if test.init_args.get("binarize")] == ["colour_binarized"]
