@@ -11,12 +11,16 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from datamodules.errors import ConfigError, InkbeatError, IntegrityError, Problem
+from lightning_app.cells import sha256_of
 from lightning_app.specs import CohortRecipe, Component, Folds
+
+if TYPE_CHECKING:
+    from datamodules.cohort import Cohort
 
 log = logging.getLogger(__name__)
 
@@ -150,6 +154,29 @@ def check_made(folder: Path, content_id: str) -> None:
     elif recorded.read_text(encoding="ascii") != cohort.content_sha256:
         got = "content that differs from what was drawn"
         raise IntegrityError(Problem("COHORT_EDITED", folder.name, got, "the scans as drawn", remedy))
+    edited = [path for path, expected in _listed(cohort).items() if not _is(folder / path, expected)]
+    if edited:
+        raise IntegrityError(
+            Problem(
+                "COHORT_EDITED",
+                f"{folder.name}/{path}",
+                "another content or none",
+                "the file as drawn",
+                remedy,
+            )
+            for path in edited
+        )
+
+
+def _listed(cohort: Cohort) -> dict[str, str]:
+    """Every file of a cohort that has a recorded hash."""
+    from datamodules.cohort import read_manifest
+
+    return {**read_manifest(cohort.root), **{scan.image: scan.image_sha256 for scan in cohort.scans}}
+
+
+def _is(path: Path, expected: str) -> bool:
+    return path.is_file() and sha256_of(path) == expected
 
 
 def _write_down_folds(cohort_folder: Path, folds: Folds, path: Path) -> None:
