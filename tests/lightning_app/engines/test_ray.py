@@ -96,6 +96,7 @@ def test_cells_end_with_a_killed_driver(tmp_path):
 
 
 @pytest.mark.ray
+@pytest.mark.timeout(900)  # on a busy machine most of it is importing torch, once per cell
 def test_a_sweep_comes_out_as_on_the_local_engine(tmp_path, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     there = outcomes_on("ray", tmp_path)

@@ -124,6 +124,7 @@ def test_what_slurm_refuses_is_told(node, tmp_path, monkeypatch):
 
 
 @pytest.mark.slurm
+@pytest.mark.timeout(900)  # on a busy machine most of it is importing torch, once per cell
 def test_a_sweep_comes_out_as_on_the_local_engine(node, tmp_path):
     there = outcomes_on("slurm", tmp_path)
     assert len(there) == 2
