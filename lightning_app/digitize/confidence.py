@@ -18,8 +18,7 @@ from lightning_app.digitize.trace import Edges
 MIN_COVERAGE = 0.5  # of the drawn seconds, over the page
 MIN_CHECK = 0.75  # mean of the laws; wrong layouts and pages upside down stay below .6
 MIN_EACH_CHECK = 0.5
-# A strip that repeats its lead this well vouches for a page whose leads were scaled one by one.
-MIN_RHYTHM = 0.9
+BEYOND_DOUBT = 0.95
 
 
 def lead_confidence(edges: Edges, columns: slice, radius_px: float) -> float:
@@ -87,10 +86,9 @@ def refuse_if_doubtful(segments: Sequence[SegmentReading], checks: Mapping[str, 
 def laws_hold(checks: Mapping[str, float]) -> bool:
     """Whether the laws vouch for the reading."""
     values = list(checks.values())
-    return strips_agree(checks) or (float(np.mean(values)) >= MIN_CHECK and min(values) >= MIN_EACH_CHECK)
+    return float(np.mean(values)) >= MIN_CHECK and min(values) >= MIN_EACH_CHECK
 
 
-def strips_agree(checks: Mapping[str, float]) -> bool:
-    """Whether every rhythm strip, and there is one, repeats its lead's own segment."""
-    rhythm = [value for name, value in checks.items() if name.startswith("rhythm")]
-    return bool(rhythm) and min(rhythm) >= MIN_RHYTHM
+def beyond_doubt(checks: Mapping[str, float]) -> bool:
+    """Whether the page has a rhythm strip and all laws are kept nearly to the letter."""
+    return any(name.startswith("rhythm") for name in checks) and min(checks.values()) >= BEYOND_DOUBT

@@ -237,7 +237,7 @@ def _fundamental(
         return None
     base = 1 / _vertex(frequency, magnitude, best)
     # Every fifth line is what grids have; other multiples come from a strong overtone, or from pixels and lines in step.
-    multiples = sorted(range(1, int(MAX_CELL_PX / base) + 1), key=lambda m: (m != LINES_PER_CELL, -m))
+    multiples = sorted(range(1, max(1, int(MAX_CELL_PX / base)) + 1), key=lambda m: (m != LINES_PER_CELL, -m))
     for multiple in multiples:
         period = base * multiple
         count = max(1, min(10, int(0.49 * period)))
@@ -252,7 +252,8 @@ def _fundamental(
 def _are_there(heights: NDArray[np.floating], own: list[int], multiple: int) -> bool:
     first = heights[[k - 1 for k in own if k < 2 * multiple]]
     # A thousandth of the power of the strongest is what its own skirts leave.
-    return bool(np.median(first) > max(0.6 * MIN_PEAK, 0.03 * heights.max()) and first.min() > 2.5)
+    weakest = np.sort(first)[len(first) // 5]  # one in five may be a zero of the lines' own width
+    return bool(np.median(first) > max(0.6 * MIN_PEAK, 0.03 * heights.max()) and weakest > 2.5)
 
 
 def _fifth_stands_out(heights: NDArray[np.floating], period_px: float) -> bool | None:

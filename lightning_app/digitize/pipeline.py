@@ -8,6 +8,7 @@ Every step is a function of its own with its own test; this file only hands resu
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +20,12 @@ from lightning_app.digitize import confidence
 from lightning_app.digitize.followed import Followed, consensus, follow_again, follow_page
 from lightning_app.digitize.layouts import CHECK_RATE_HZ, Hypothesis, rank_hypotheses
 from lightning_app.digitize.mirror import refuse_if_mirrored
-from lightning_app.digitize.pulse import Pulse, find_pulse, without_grid
+from lightning_app.digitize.pulse import MIN_UNUSUAL_SCORE, Pulse, find_pulse, without_grid
 from lightning_app.digitize.record import assemble
 from lightning_app.digitize.results import RATE_HZ, Digitized, DigitizeRefusal, Refusal, Scale, SegmentReading
 from lightning_app.digitize.rows import WAVEFORM, clean_mask, without_frame
 from lightning_app.digitize.scale import DURATION_S, GAINS_MM_MV, PULSE_S, Declared, likely_mm, settle_scale
-from lightning_app.digitize.timing import break_times, ends_beside, start_from_breaks, start_from_ends
+from lightning_app.digitize.timing import break_times, ends_beside, start_from_ends
 from lightning_app.digitize.turn import lies_on_its_side
 
 MIN_SIDE_PX = 128
@@ -104,12 +105,19 @@ def _digitize(
     scale = settle_scale(followed.grid, pulse, ends.length_px, declared)
     start_px = start_from_ends(ends, scale.px_per_s)
     chosen, source = choose_layout(_rows_for_checks(followed, start_px, scale), wanted)
-    start_px = start_from_breaks(followed, chosen, ends, start_px, scale.px_per_s)
+    if pulse is not None and pulse.upside_down != chosen.upside_down:
+        raise DigitizeRefusal(
+            "LOW_CONFIDENCE",
+            f"the calibration pulse points {'down' if pulse.upside_down else 'up'}, the leads say otherwise",
+            "check that the scan is not mirrored",
+        )
     followed = follow_again(followed, _break_columns(followed, chosen, start_px, scale.px_per_s))
-    segments = [_read(followed, chosen, segment, start_px, scale, turns) for segment in chosen.layout.segments]
+    segments = [
+        _read(followed, chosen, segment, start_px, scale, turns) for segment in chosen.layout.segments
+    ]
     checks = dict(chosen.checks)
     confidence.refuse_if_doubtful(segments, checks)
-    if not confidence.strips_agree(checks):
+    if not confidence.beyond_doubt(checks):
         refuse_if_mirrored(segments)
     return Digitized(
         mv=assemble(segments, chosen.layout.duration_s),
@@ -151,7 +159,18 @@ def _pulse(page: Followed) -> Pulse | None:
     sizes = [(gain * mm_y, length * mm_x) for mm_x, mm_y in mm for gain in GAINS_MM_MV for length in (5, 10)]
     usual = (GAINS_MM_MV[0] * mm[0][1], PULSE_S * (last - first) / DURATION_S) if mm else None
     dark = without_grid(page.dark, page.grid)
-    pulse = find_pulse(dark, page.rows_v_px, spans, sizes or None, 1.2 * page.pitch_px, usual)
+    highest_px = 1.2 * page.pitch_px
+    pulse = find_pulse(dark, page.rows_v_px, spans, sizes or None, highest_px, usual)
+    if pulse is None:  # the page may stand on its head
+        turned = [(width - stop, width - start) for start, stop in reversed(spans)]
+        rows_v_px = dark.shape[0] - 1 - page.rows_v_px[::-1]
+        pulse = find_pulse(dark[::-1, ::-1], rows_v_px, turned, sizes or None, highest_px, usual)
+        if pulse is not None and pulse.score < MIN_UNUSUAL_SCORE:
+            pulse = None
+        if pulse is not None:
+            pulse = replace(
+                pulse, left_px=width - 1 - pulse.right_px, foot_px=-pulse.foot_px, upside_down=True
+            )
     if pulse is None or pulse.right_px <= first + 2 or pulse.left_px >= last - 2:
         return pulse
     return pulse if _is_in_map(page, pulse) else None
@@ -160,7 +179,8 @@ def _pulse(page: Followed) -> Pulse | None:
 def _is_in_map(page: Followed, pulse: Pulse) -> bool:
     """Whether the network, or whoever drew the mask, took the pulse for waveform."""
     roofs = []
-    for row, y in enumerate(page.rows_y_px + pulse.foot_px - pulse.height_px):
+    rise_px = -pulse.height_px if pulse.upside_down else pulse.height_px
+    for row, y in enumerate(page.rows_y_px + pulse.foot_px - rise_px):
         left, right = (round(page.row_to_x(row, u)) for u in (pulse.left_px, pulse.right_px))
         strip = page.levelled[max(0, round(y) - 3) : max(1, round(y) + 4), left + 2 : right - 1]
         roofs.append(strip.max(axis=0).mean() if strip.size else 0.0)
@@ -171,8 +191,8 @@ def _rows_for_checks(page: Followed, start_px: float, scale: Scale) -> list[NDAr
     u = start_px + np.arange(round(DURATION_S * CHECK_RATE_HZ)) / CHECK_RATE_HZ * scale.px_per_s
     rows = []
     for row in range(len(page.edges)):
-        points, _ = page.line(row, 0, page.width, MAX_GAP_S * scale.px_per_s)
-        rows.append(-_sampled(page.to_straight(points), u) / scale.px_per_mv)
+        points, gaps = page.line(row, 0, page.width, MAX_GAP_S * scale.px_per_s)
+        rows.append(-_sampled(page.to_straight(points), gaps, u) / scale.px_per_mv)
     return rows
 
 
@@ -223,19 +243,21 @@ def choose_layout(rows_mv: list[NDArray[np.float64]], wanted: Layout | None) -> 
     return best, "declared" if wanted is not None else "recognised"
 
 
-def _sampled(points: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """PCHIP through straight points (u, v) with gaps; NaN in gaps and more than a pixel beyond the ends."""
-    finite = np.isfinite(points).all(axis=1)
-    if finite.sum() < 2:
+def _sampled(
+    points: NDArray[np.float64], gaps: list[tuple[float, float]], at: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """PCHIP through straight points (u, v); NaN in the gaps and more than a pixel beyond the ends."""
+    points = points[np.isfinite(points).all(axis=1)]
+    if len(points) < 2:
         return np.full(len(at), np.nan)
     # On a turned page a steep stroke leans back by a fraction of a pixel; time does not.
-    u = np.maximum.accumulate(np.where(finite, points[:, 0], -np.inf))
-    known, first = np.unique(u[finite], return_index=True)
-    inside = np.clip(at, known[0], known[-1])
-    values = PchipInterpolator(known, points[finite, 1][first])(inside)
-    nearest = np.clip(np.searchsorted(u, inside), 0, len(u) - 1)
-    values[~finite[nearest] | (np.abs(at - inside) > 1.0)] = np.nan
-    return np.asarray(values)
+    u, first = np.unique(np.maximum.accumulate(points[:, 0]), return_index=True)
+    inside = np.clip(at, u[0], u[-1])
+    values = np.asarray(PchipInterpolator(u, points[first, 1])(inside))
+    values[np.abs(at - inside) > 1.0] = np.nan
+    for begin, end in gaps:
+        values[(at > begin) & (at < end)] = np.nan
+    return values
 
 
 def _read(
@@ -253,7 +275,7 @@ def _read(
     sample = np.arange(round((to_s - from_s) * RATE_HZ))
     # Read backwards, the record's first sample is the last but none of the page: the grid of samples ends there.
     u = start_px + (from_s + (sample + chosen.upside_down) / RATE_HZ) * scale.px_per_s
-    up_px = -_sampled(page.to_straight(points), u)
+    up_px = -_sampled(page.to_straight(points), gaps_px, u)
     gaps_s = [((a - start_px) / scale.px_per_s, (b - start_px) / scale.px_per_s) for a, b in gaps_px]
     if chosen.upside_down:
         up_px = -up_px[::-1]

@@ -36,6 +36,7 @@ class Pulse:
         left_px: x of the left stroke.
         foot_px: y of its foot below the rows' level.
         score: Darkness of its strokes less that of its surroundings, 0 to 1.
+        upside_down: It points down, as on a page that stands on its head.
     """
 
     height_px: float
@@ -43,6 +44,7 @@ class Pulse:
     left_px: float
     foot_px: float
     score: float
+    upside_down: bool = False
 
     @property
     def right_px(self) -> float:

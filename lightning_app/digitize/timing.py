@@ -17,8 +17,7 @@ from lightning_app.digitize.results import RATE_HZ
 from lightning_app.digitize.scale import DURATION_S
 
 LAST_SAMPLE_S = DURATION_S - 1 / RATE_HZ
-JUMP_REACH_PX = 3
-MIN_JUMP_PX = 3.0
+MIN_CAP_PX = 0.5
 PULSE_FOOT = 0.2  # of a pulse's width
 
 
@@ -61,9 +60,15 @@ def ends_beside(page: Followed, pulse: Pulse | None) -> Ends:
 def start_from_ends(ends: Ends, px_per_s: float) -> float:
     """U of the record's first sample, from where rows begin and end."""
     starts = np.r_[ends.firsts, ends.lasts - LAST_SAMPLE_S * px_per_s]
-    if len(starts) == 0:
+    if len(starts) == 0 or _has_caps(ends, px_per_s):
         return (ends.first + ends.last - LAST_SAMPLE_S * px_per_s) / 2
     return voted_start(starts, float(np.median(starts)))
+
+
+def _has_caps(ends: Ends, px_per_s: float) -> bool:
+    """Whether a pen's round caps, or a blurred map, lengthen rows at both ends: only their middle is known then."""
+    both_seen = len(ends.firsts) > 0 and len(ends.lasts) > 0
+    return both_seen and abs(ends.length_px - LAST_SAMPLE_S * px_per_s) > 2 * MIN_CAP_PX
 
 
 def voted_start(starts: NDArray[np.float64], near: float) -> float:
@@ -84,17 +89,6 @@ def voted_start(starts: NDArray[np.float64], near: float) -> float:
     return float(places[votes >= votes.max() - 0.3].mean())
 
 
-def start_from_breaks(page: Followed, chosen: Hypothesis, ends: Ends, start_px: float, px_per_s: float) -> float:
-    """The start once more, now also from the columns where one lead gives way to the next."""
-    starts = [ends.firsts, ends.lasts - LAST_SAMPLE_S * px_per_s]
-    for row, times_s in enumerate(break_times(chosen)):
-        for time_s in times_s:
-            jump = _jump_near(page, row, start_px + time_s * px_per_s)
-            starts += [np.array([jump - time_s * px_per_s])] if jump is not None else []
-    everything = np.concatenate(starts)
-    return voted_start(everything, start_px) if len(everything) else start_px
-
-
 def break_times(chosen: Hypothesis) -> list[list[float]]:
     """Per row of the page as it lies, the seconds from its left end where another lead begins."""
     layout = chosen.layout
@@ -105,14 +99,3 @@ def break_times(chosen: Hypothesis) -> list[list[float]]:
         if from_s > 0:
             times[row].append(from_s)
     return times
-
-
-def _jump_near(page: Followed, row: int, u: float) -> float | None:
-    """U between the two columns whose runs of ink do not touch, if there is exactly one such place nearby."""
-    band, x = page.edges[row], round(page.row_to_x(row, u))
-    columns = np.arange(max(0, x - JUMP_REACH_PX), min(page.width - 1, x + JUMP_REACH_PX + 1))
-    apart = np.maximum(
-        band.top[columns + 1] - band.bottom[columns], band.top[columns] - band.bottom[columns + 1]
-    )
-    jumps = columns[apart > MIN_JUMP_PX]
-    return float(page.row_to_u(row, jumps[0] + 0.5)[0]) if len(jumps) == 1 else None

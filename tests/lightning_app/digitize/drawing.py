@@ -31,7 +31,6 @@ def heart(duration_s=10.0, rate_hz=500.0, bpm=70.0, seed=0):
     time_s = np.arange(int(duration_s * rate_hz)) / rate_hz
     beats_s = np.cumsum(60.0 / bpm * (1 + 0.03 * rng.standard_normal(int(duration_s * bpm / 60) + 3))) - 0.6
     waves = [(-0.17, 0.022), (-0.03, 0.008), (0.0, 0.011), (0.035, 0.010), (0.28, 0.045)]
-    basis = np.stack([sum(np.exp(-0.5 * ((time_s - b - c) / w) ** 2) for b in beats_s) for c, w in waves])
     mean = {
         "I": (0.08, -0.06, 0.7, -0.12, 0.18),
         "II": (0.14, -0.08, 1.1, -0.2, 0.3),
@@ -42,7 +41,16 @@ def heart(duration_s=10.0, rate_hz=500.0, bpm=70.0, seed=0):
         "V5": (0.08, -0.1, 1.2, -0.25, 0.35),
         "V6": (0.08, -0.1, 0.95, -0.1, 0.25),
     }
-    lead = {name: np.asarray(a) * (1 + 0.1 * rng.standard_normal(5)) @ basis for name, a in mean.items()}
+    lead = {}
+    for name, amplitudes in mean.items():  # every lead sees the waves at a time and width of its own
+        lead[name] = np.zeros_like(time_s)
+        for amplitude, (centre_s, width_s) in zip(amplitudes, waves, strict=True):
+            shift_s, width_s = 0.5 * width_s * rng.standard_normal(), width_s * rng.uniform(0.8, 1.3)
+            amplitude *= 1 + 0.2 * rng.standard_normal()
+            for beat_s in beats_s:
+                lead[name] += amplitude * np.exp(
+                    -0.5 * ((time_s - beat_s - centre_s - shift_s) / width_s) ** 2
+                )
     lead["III"] = lead["II"] - lead["I"]
     lead["aVR"] = -(lead["I"] + lead["II"]) / 2
     lead["aVL"] = lead["I"] - lead["II"] / 2
@@ -84,7 +92,9 @@ def draw(
             _polyline(trace, np.stack([x, y - values * px_per_mv], 1), matrix, stroke_px)
         if pulse:
             x = x0_px + 0.2 * px_per_s * (np.array([-0.3, 0, 0, 1, 1, 1.3]) - 1.6)
-            _polyline(marks, np.stack([x, y - px_per_mv * np.array([0, 0, 1, 1, 0, 0])], 1), matrix, stroke_px)
+            _polyline(
+                marks, np.stack([x, y - px_per_mv * np.array([0, 0, 1, 1, 0, 0])], 1), matrix, stroke_px
+            )
     for name, step_px, line_px in (("thin", px_per_mm, 0.7), ("thick", 5 * px_per_mm, 1.5)):
         if name in grid:
             for x in np.arange(7.7 - 40 * step_px, width + 90, step_px):

@@ -23,7 +23,9 @@ def test_time_runs_forward_and_backward():
 
 def test_columns_of_one_heart_agree():
     column = lambda lead, k: segment(lead, MV[LEADS.index(lead), 1250 * k : 1250 * (k + 1)], 2.5 * k)  # noqa: E731
-    right = [column(lead, 0) for lead in ("I", "II", "III")] + [column(lead, 1) for lead in ("aVR", "aVL", "aVF")]
+    right = [column(lead, 0) for lead in ("I", "II", "III")] + [
+        column(lead, 1) for lead in ("aVR", "aVL", "aVF")
+    ]
     assert limb_agreement(right) > 0.8
     flip = {"I": "III", "III": "I", "aVR": "aVF", "aVF": "aVR"}
     mirrored = [segment(flip.get(s.lead, s.lead), -s.mv, s.start_s) for s in right]

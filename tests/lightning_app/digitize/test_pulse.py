@@ -18,7 +18,9 @@ def search(page, sizes):
 SIZES = [(gain * 4.0, length * 4.0) for gain in (10, 5, 20) for length in (5, 10)]
 
 
-@pytest.mark.parametrize("how", [{}, {"noise": 0.03}, {"binary": False}, {"stroke_px": 2.0, "keep": 0.5}], ids=str)
+@pytest.mark.parametrize(
+    "how", [{}, {"noise": 0.03}, {"binary": False}, {"stroke_px": 2.0, "keep": 0.5}], ids=str
+)
 @pytest.mark.parametrize("px_per_mv", [20.0, 40.0])
 def test_height_tells_the_gain(how, px_per_mv):
     pulse = search(draw(MV, pulse=True, px_per_mv=px_per_mv, **how), SIZES)

@@ -67,6 +67,9 @@ def test_without_grid():
 
 
 def test_standing_lines_alone_say_what_they_assume():
-    assert any("square" in note for note in settle_scale(Grid(comb(20.0), None), None, 1000.0, Declared()).assumptions)
+    assert any(
+        "square" in note
+        for note in settle_scale(Grid(comb(20.0), None), None, 1000.0, Declared()).assumptions
+    )
     lying = settle_scale(Grid(None, comb(20.0)), None, 1030.0, Declared())
     assert lying.px_per_s == 103

@@ -3,7 +3,6 @@ import pytest
 
 from lightning_app.digitize.trace import follow_rows, pen_line, pen_radius_px, trace_edges
 
-
 FINE = 50
 
 
