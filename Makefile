@@ -70,10 +70,10 @@ test-browser: $(READY) ## opens the report page in chromium
 	@$(BIN)/python -m pytest -q -m browser $(ARGS)
 
 test-ray: setup-ray ## the Ray engine on a local two-node cluster
-	@$(BIN)/python -m pytest -q -m ray $(ARGS)
+	@$(BIN)/python -m pytest -q -m ray tests/lightning_app/engines $(ARGS)
 
 test-slurm: $(READY) ## the SLURM engine on a one-node cluster the test starts
-	@$(BIN)/python -m pytest -q -m slurm $(ARGS)
+	@$(BIN)/python -m pytest -q -m slurm tests/lightning_app/engines $(ARGS)
 
 test-fuzz: $(READY) ## random inputs for minutes
 	@$(BIN)/python -m pytest -q -m fuzz $(ARGS)
