@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
 from datamodules.errors import ConfigError, DataError, Problem
 from datamodules.files import read_text
 from lightning_app.class_paths import Argument, Signature, UnknownClassError, near_matches, signature
+from lightning_app.hardware import computes_bf16
 from lightning_app.yaml_text import MAX_BYTES, YamlTextError, parse_yaml
 
 SCHEMA_VERSION = 1
@@ -125,7 +126,13 @@ class Training(_Frozen):
 
     pretrain_epochs: int = Field(default=1, ge=0)  # Li et al. 2020: one epoch on the pseudo scans
     epochs: int = Field(default=100, ge=1)
-    precision: Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true"] = "32-true"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "auto"] = "32-true"
+
+    def resolved(self) -> Training:
+        """The same with `auto` decided: a cell's result depends on the format, so its spec names it."""
+        if self.precision != "auto":
+            return self
+        return self.model_copy(update={"precision": "bf16-mixed" if computes_bf16() else "32-true"})
 
 
 class Evaluation(_Frozen):
@@ -261,7 +268,7 @@ def cells(sweep: Sweep, cohort_ids: Mapping[str, str]) -> tuple[PlannedCell, ...
                     pretrain_on=pretrain_on,
                     folds=FoldOf(count=sweep.folds.count, fold=fold, seed=sweep.folds.seed),
                     seeds=Seeds(weights=seed, patches=seed),
-                    training=sweep.training,
+                    training=sweep.training.resolved(),
                     trainer=sweep.trainer,
                     evaluation=sweep.evaluation,
                     test_on=test_on,

@@ -26,6 +26,7 @@ def score_pages(
     predictions: Path,
     between: Callable[[int, int, float], None],
     read: Read | None = None,
+    precision: str = "32-true",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Predict every test page of a datamodule and score it.
 
@@ -37,6 +38,7 @@ def score_pages(
         predictions: Folder for one 1-bit PNG per scan.
         between: Called after each page with its number, the number of pages and its Dice.
         read: Digitizes a scan from its probability and scores the signal; what it returns joins the row.
+        precision: As the model was trained; `bf16-mixed` predicts in bfloat16, too.
 
     Returns:
         One row per scan: ids, layout, version of the metrics and every metric; and one row per scan and
@@ -52,7 +54,8 @@ def score_pages(
     rows, counts = [], []
     for number, scan in enumerate(scans, start=1):
         with labels_hidden():  # a page or a prediction made with its own truth is a leak (E5)
-            probability = predict_page(ready, datamodule.page(scan), overlap_px=evaluation.overlap_px)
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+                probability = predict_page(ready, datamodule.page(scan), overlap_px=evaluation.overlap_px)
             predicted = to_mask(probability, evaluation.threshold).numpy()
         truth = np.asarray(datamodule.mask(scan)) > 0
         metrics = scan_metrics(predicted, truth, scan.px_per_mv)

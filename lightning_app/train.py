@@ -263,6 +263,7 @@ class _Cell:
 
     def _trainer(self, epochs: int, callbacks: list[pl.Callback]) -> pl.Trainer:
         arguments: dict[str, Any] = {"accelerator": "auto", "devices": 1, **self.spec.trainer}
+        arguments["precision"] = self.spec.training.precision
         if arguments.get("strategy") == "ddp":
             # Lightning would start the command line again for each device; a cell forks itself instead.
             arguments["strategy"] = DDPStrategy(start_method="fork")
@@ -270,7 +271,6 @@ class _Cell:
             _quieten_lightning()
             return pl.Trainer(
                 max_epochs=epochs,
-                precision=self.spec.training.precision,
                 callbacks=callbacks,
                 logger=False,
                 enable_progress_bar=False,
@@ -334,7 +334,16 @@ class _Cell:
         predictions = self.folder / "predictions" / name
         datamodule = self._datamodule(component)
         read = self._reader(datamodule) if name == HELD_OUT else None
-        tables = score_pages(module, datamodule, self.spec.evaluation, device, predictions, between, read)
+        tables = score_pages(
+            module,
+            datamodule,
+            self.spec.evaluation,
+            device,
+            predictions,
+            between,
+            read,
+            self.spec.training.precision,
+        )
         for path, table in zip(self._tables_of(name), tables, strict=True):
             table.insert(0, "test_set", name)
             path.parent.mkdir(exist_ok=True)
