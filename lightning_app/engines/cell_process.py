@@ -77,6 +77,8 @@ def wait(process: subprocess.Popen[bytes]) -> int:
     """
     while process.poll() is None:
         time.sleep(TICK_S)
+    if process.stdin is not None:
+        process.stdin.close()
     code: int = process.returncode
     return code
 

@@ -20,6 +20,12 @@ def finish_slowly(job: Job, slot: Slot) -> int:
     return 0
 
 
+def note_environment(job: Job, slot: Slot) -> int:
+    """Write down which variables a cell sees."""
+    (job.sweep_dir / f"{job.key}.environment").write_text("\n".join(os.environ))
+    return 0
+
+
 def kill_starter_once(job: Job, slot: Slot) -> int:
     """Kill the worker that started this cell, as the system does when memory runs out."""
     if _started(job) == 1:
