@@ -30,14 +30,23 @@ from datamodules.rendering.strokes import stamp_mask
 from datamodules.signals import Recording
 
 Reason = Literal[
-    "", "LAYOUT_TOO_WIDE", "NO_SIGNAL", "OFF_PAGE", "NOT_UNIQUE", "PAGE_NOT_UNIQUE", "PAGE_REFUSED"
+    "",
+    "LAYOUT_TOO_WIDE",
+    "NO_SIGNAL",
+    "OFF_PAGE",
+    "NOT_UNIQUE",
+    "POOR_FIT",
+    "PAGE_NOT_UNIQUE",
+    "PAGE_REFUSED",
 ]
 Ink = npt.NDArray[np.float32]
 
 # Contrast by which a lead has to beat every other place within reach, and the whole page every other start.
 # See docs/cohorts.md for how they were calibrated.
-MIN_LEAD_GAP = 0.06
+MIN_LEAD_GAP = 0.04
 MIN_PAGE_GAP = 0.05
+# A lead with so much more paper under its line than the page's median is another lead of the same beats.
+MAX_EXCESS_RESIDUAL = 0.09
 # A page with fewer of its seconds resolved shows another recording, or is too bad to be trusted at all.
 MIN_RESOLVED_SHARE = 0.5
 REACH_PX = 48  # PROTOCOL R11
@@ -166,7 +175,8 @@ def annotate_page(
     nominal = Scale(px_per_s, 0.0, -px_per_mv)
     best: _Judged | None = None
     for guess in _guesses(page, recording, layouts, px_per_s, px_per_mv):
-        if best is not None and guess.layout is best.layout and best.rank[0]:
+        # Once all of a layout is found, only a layout that shows more can be the better one.
+        if best is not None and best.rank[0] and _shown_s(guess.layout) <= best.rank[1]:
             continue
         judged = _follow(page, guess, nominal)
         if best is None or judged.rank > best.rank:
@@ -208,6 +218,10 @@ def _guesses(
     return [g for g in guesses if g.placement.score >= WORTH_REFINING * guesses[0].placement.score]
 
 
+def _shown_s(layout: Layout) -> float:
+    return sum(segment.stop_s - segment.start_s for segment in layout.segments)
+
+
 def _follow(page: Ink, guess: _Guess, nominal: Scale) -> _Judged:
     """Refine a guess and judge its leads; if some do not hold, place the page by the others."""
     fit = refine(page, guess.pieces, start_fit(guess.placement), nominal)
@@ -225,12 +239,14 @@ def _judge(page: Ink, guess: _Guess, fit: Fit) -> _Judged:
         _judge_lead(page, standing_out, segment, [p for p in guess.pieces if p.segment == index], fit)
         for index, segment in enumerate(guess.layout.segments)
     ]
+    residuals = [lead.residual for lead in leads if lead.is_resolved]
+    limit = float(np.median(residuals)) + MAX_EXCESS_RESIDUAL if residuals else 0.0
+    leads = [_refused(lead, "POOR_FIT") if lead.residual > limit else lead for lead in leads]
     page_gap = _page_gap(standing_out, guess.pieces, fit)
     if page_gap < MIN_PAGE_GAP:
         leads = [_refused(lead, "PAGE_NOT_UNIQUE") for lead in leads]
     resolved_s = sum(lead.segment.stop_s - lead.segment.start_s for lead in leads if lead.is_resolved)
-    all_s = sum(lead.segment.stop_s - lead.segment.start_s for lead in leads)
-    if resolved_s < MIN_RESOLVED_SHARE * all_s:
+    if resolved_s < MIN_RESOLVED_SHARE * _shown_s(guess.layout):
         leads = [_refused(lead, "PAGE_REFUSED") for lead in leads]
     return _Judged(guess.layout, guess.pieces, fit, page_gap, tuple(leads))
 

@@ -68,6 +68,16 @@ def test_a_lead_that_is_not_what_was_printed_is_named_and_left_out():
     assert strip.mean() < 0.1
 
 
+def test_two_leads_of_one_patient_under_each_others_name_are_named():
+    recording, page, shown = binary_page(1)
+    mv = recording.mv.copy()
+    first, second = LEADS.index("aVR"), LEADS.index("V5")
+    mv[[first, second]] = mv[[second, first]]
+    wrong = dataclasses.replace(recording, mv=mv)
+    found = annotate_page(page.image, wrong, [shown], page.geometry.px_per_s, page.geometry.px_per_mv)
+    assert {lead.segment.lead for lead in found.unresolved} == {"aVR", "V5"}
+
+
 def test_a_lead_without_samples_is_named():
     recording, page, shown = binary_page(1)
     mv = recording.mv.copy()
