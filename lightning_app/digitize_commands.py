@@ -51,9 +51,14 @@ REFUSED = DataError.exit_code
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def digitize(
-    images: tuple[Path, ...], out: Path, weights: Path | None, mask: Path | None, layout: str | None, as_json: bool,
+    images: tuple[Path, ...],
+    out: Path,
+    weights: Path | None,
+    mask: Path | None,
+    layout: str | None,
+    as_json: bool,
     **scale: float | None,
-) -> int:  # fmt: skip
+) -> int:
     """Turn scanned ECG pages into calibrated 12-lead records.
 
     For every IMAGE the folder gets NAME.hea and NAME.dat (WFDB, mV, 500 Hz, NaN where nothing was drawn),

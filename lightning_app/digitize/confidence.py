@@ -1,8 +1,7 @@
 """How far a reading can be trusted, from the page alone.
 
 `lead_confidence` looks at one stretch of trace, `page_confidence` also at the laws that leads keep among
-themselves (see `layouts`). Both are meant as the chance that the stretch, or the page, correlates at least .95 with
-the truth; docs/digitize.md shows on which pages that was checked.
+themselves (see `layouts`).
 """
 
 from __future__ import annotations
@@ -30,18 +29,27 @@ def lead_confidence(edges: Edges, columns: slice, radius_px: float) -> float:
         radius_px: Radius of the pen.
 
     Returns:
-        0 to 1: share of columns with ink, times its mean probability, less for stretches divided with another
-        row or swollen by something that touches the trace.
+        0 to 1: share of columns with ink, times its mean probability, less for what of its power lies in
+        columns divided with another row, and for a band swollen by something that touches it.
     """
     top, bottom = edges.top[columns], edges.bottom[columns]
     present = np.isfinite(top)
     if not present.any():
         return 0.0
     ink = float(np.mean(np.where(present, np.minimum(edges.ink[columns] / 0.5, 1.0), 0.0)))
-    shared = float(np.mean(edges.shared[columns]))
+    shared = _share_of_power(top, bottom, edges.shared[columns])
     level = np.median((bottom - top)[present])
     swollen = float(np.clip(level / (2 * radius_px) - 1.5, 0.0, 1.0))
-    return float(np.clip(ink * (1 - 0.5 * shared) * (1 - 0.5 * swollen), 0.0, 1.0))
+    return float(np.clip(ink * (1 - shared) * (1 - 0.5 * swollen), 0.0, 1.0))
+
+
+def _share_of_power(
+    top: NDArray[np.float64], bottom: NDArray[np.float64], shared: NDArray[np.bool_]
+) -> float:
+    """Share of a stretch's power in columns whose ink was divided with another row."""
+    middle = (top + bottom) / 2
+    power = np.nan_to_num(np.square(middle - np.nanmedian(middle)))
+    return float(power[shared].sum() / (power.sum() + 1e-12))
 
 
 def page_confidence(segments: Sequence[SegmentReading], checks: Mapping[str, float]) -> float:

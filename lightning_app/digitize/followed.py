@@ -1,10 +1,10 @@
 """A page whose rows have been followed, and the ways between its three coordinates.
 
 page      (x, y) of the scan, once it stands upright.
-levelled  (x, y') with every column moved up or down so that rows lie level. Columns stay the page's own: a steep stroke
-          is one or two columns wide, and resampling them would move it by up to half a column.
-straight  (u, v) with grid lines along the axes: u is time, v is voltage. Only points are moved there, never pixels of
-          the trace.
+levelled  (x, y') with every column moved up or down so that rows lie level. Columns stay the page's own:
+          a steep stroke is one or two of them wide, and resampling would move it by up to half a column.
+straight  (u, v) with grid lines along the axes: u is time, v is voltage. Only points are moved there,
+          never pixels of the trace.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def follow_page(grid_ink: NDArray[np.uint8], dark: Array, probability: Array) ->
 def follow_again(followed: Followed, breaks: Sequence[Sequence[int]]) -> Followed:
     """Follow the rows, knowing the columns in which each goes on with another lead."""
     paths = follow_rows(followed.levelled, followed.rows_y_px, followed.pitch_px, breaks)
-    columns = np.arange(followed.width)
+    columns = np.arange(followed.width, dtype=np.float64)
     # Levelling moved columns by whole pixels; the rest of the drop belongs to the edges.
     rest = _shifts(followed.width, followed.slope) - followed.drop_px(columns)
     edges = tuple(

@@ -87,8 +87,8 @@ def measure_grid(
         trace: (H, W) bool, pixels that belong to the waveform and are left out.
         skew_deg: Turn of the page as the traces show it, good to a degree. Scanned fine grids make
             moire of their own, at half their turn and as regular as they are; only this tells them apart.
-        plausible: Whether a grid makes sense of the page. Halftone dots form regular lines too; where some candidates
-            make sense, the others are not looked at.
+        plausible: Whether a grid makes sense of the page. Halftone dots form regular lines too; where some
+            candidates make sense, the others are not looked at.
 
     Returns:
         The families; a family that is not there, or that is turned by more than 7 degrees, is None.
@@ -236,7 +236,7 @@ def _fundamental(
     if magnitude[best] < MIN_PEAK:
         return None
     base = 1 / _vertex(frequency, magnitude, best)
-    # Every fifth line is what grids have; other multiples come from a strong overtone, or from pixels and lines in step.
+    # Every fifth line is what grids have; other multiples come from a strong overtone, or from moire.
     multiples = sorted(range(1, max(1, int(MAX_CELL_PX / base)) + 1), key=lambda m: (m != LINES_PER_CELL, -m))
     for multiple in multiples:
         period = base * multiple

@@ -2,8 +2,8 @@
 
 Row counts alone leave several candidates, and a page upside down has as many rows as before. But ECG
 leads are redundant: where they are simultaneous, I + III = II and aVR + aVL + aVF = 0, and a rhythm strip
-repeats its lead's own segment. A wrong layout, a wrong order or a page turned by 180 degrees breaks these laws;
-the right one keeps them to the accuracy of the print.
+repeats its lead's own segment. A wrong layout, a wrong order or a page turned by 180 degrees breaks these
+laws; the right one keeps them to the accuracy of the print.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def page_checks(layout: Layout, rows_mv: Sequence[Signal]) -> dict[str, float]:
         rows_mv: Per row the whole row at `CHECK_RATE_HZ`, mV.
 
     Returns:
-        `einthoven`, `goldberger` and `rhythm <lead>`, as far as the layout has simultaneous leads. 1 = kept exactly,
-        0 = the rest is as large as unrelated leads would leave.
+        `einthoven`, `goldberger` and `rhythm <lead>`, as far as the layout has simultaneous leads.
+        1 = kept exactly, 0 = the rest is as large as unrelated leads would leave.
     """
     checks = {}
     limb = _simultaneous(layout, ("I", "III", "II"), rows_mv)

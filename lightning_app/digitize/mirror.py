@@ -1,7 +1,8 @@
 """Mirrored pages: the laws of `layouts` see most of them, these two see the rest.
 
-A page of twelve simultaneous leads read from right to left keeps every law at every instant; only time runs backwards.
-And on a page turned over its long side I and III change places and sign, which I + III = II does not notice.
+A page of twelve simultaneous leads read from right to left keeps every law at every instant; only time runs
+backwards. And on a page turned over its long side I and III change places and sign, which I + III = II does
+not notice.
 """
 
 from __future__ import annotations

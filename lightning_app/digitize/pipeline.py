@@ -58,8 +58,8 @@ def digitize_page(
         px_per_mv: Declared pixels per millivolt.
         mm_per_s: Declared paper speed.
         mm_per_mv: Declared gain.
-        predict: What made the probability out of ink. Asked again for a page that lies on its side, since networks learn
-            from upright ones.
+        predict: What made the probability out of ink. Asked again for a page that lies on its side, since
+            networks learn from upright ones.
 
     Returns:
         The reading, or a refusal.
@@ -94,9 +94,9 @@ def _digitize(
             f"scan with at least {MIN_SIDE_PX} px",
         )
     turns = 1 if lies_on_its_side(clean_mask(without_frame(probability))) else 0
-    grid_ink, dark, upright = (
-        np.ascontiguousarray(np.rot90(a, turns)) for a in (*grid_and_dark(page), probability)
-    )
+    grid_ink, dark = grid_and_dark(page)
+    grid_ink, dark = np.rot90(grid_ink, turns), np.rot90(dark, turns)
+    upright = np.ascontiguousarray(np.rot90(probability, turns))
     if turns and predict is not None:
         upright = predict(np.ascontiguousarray(np.rot90(page.ink, turns)))
     followed = follow_page(grid_ink, dark, without_frame(upright))
@@ -141,12 +141,14 @@ def grid_and_dark(page: Page) -> tuple[NDArray[np.uint8], Array]:
         page: The page.
 
     Returns:
-        (H, W) uint8, every ink dark, coloured grids included; (H, W) float32 in [0, 1], black ink only. On a page
-        without colour both are its ink.
+        (H, W) uint8, every ink dark, coloured grids included; (H, W) float32 in [0, 1], black ink only. On a
+        page without colour both are its ink.
     """
     if page.rgb is None:
-        return page.ink, page.ink.astype(np.float32) / 255
-    return 255 - page.rgb.min(axis=2), (255 - page.rgb.max(axis=2)).astype(np.float32) / 255
+        return page.ink, np.asarray(page.ink / np.float32(255), dtype=np.float32)
+    dark: Array = (255 - page.rgb.max(axis=2)).astype(np.float32)
+    dark /= 255
+    return 255 - page.rgb.min(axis=2), dark
 
 
 def _pulse(page: Followed) -> Pulse | None:
@@ -235,8 +237,8 @@ def choose_layout(rows_mv: list[NDArray[np.float64]], wanted: Layout | None) -> 
     if best.checks and rivals and best.score - rivals[0].score < MIN_MARGIN:
         raise DigitizeRefusal(
             "LAYOUT_UNKNOWN",
-            f"{best.layout.name} and {rivals[0].layout.name}{' upside down' * rivals[0].upside_down} fit alike "
-            f"({best.score:.2f} and {rivals[0].score:.2f})",
+            f"{best.layout.name} ({best.score:.2f}) and {rivals[0].layout.name}"
+            f"{' upside down' * rivals[0].upside_down} ({rivals[0].score:.2f}) fit alike",
             "give the page's layout with --layout",
             scores={f"{h.layout.name}{' upside down' * h.upside_down}": round(h.score, 3) for h in ranked},
         )
@@ -273,8 +275,8 @@ def _read(
     stop = int(np.clip(stop, first + 1, page.width))
     points, gaps_px = page.line(row, first, stop, MAX_GAP_S * scale.px_per_s)
     sample = np.arange(round((to_s - from_s) * RATE_HZ))
-    # Read backwards, the record's first sample is the last but none of the page: the grid of samples ends there.
-    u = start_px + (from_s + (sample + chosen.upside_down) / RATE_HZ) * scale.px_per_s
+    # On a page that stands on its head the leftmost sample is the last one, and that is where the row begins.
+    u = start_px + (from_s + sample / RATE_HZ) * scale.px_per_s
     up_px = -_sampled(page.to_straight(points), gaps_px, u)
     gaps_s = [((a - start_px) / scale.px_per_s, (b - start_px) / scale.px_per_s) for a, b in gaps_px]
     if chosen.upside_down:

@@ -78,7 +78,8 @@ def _cells(n: int, period_px: float) -> NDArray[np.intp]:
     at = np.arange(n)
     span_px = max(TILE_PERIODS * period_px, MIN_TILE_PX)
     tile = np.minimum(at // span_px, max(0, n // span_px - 1)).astype(np.intp)
-    return tile * (int(period_px) + 1) + np.floor(at % period_px).astype(np.intp)
+    place = np.floor(at % period_px).astype(np.intp)
+    return np.asarray(tile * (int(period_px) + 1) + place)
 
 
 def find_pulse(
@@ -88,8 +89,8 @@ def find_pulse(
 ) -> Pulse | None:  # fmt: skip
     """Find the calibration pulse beside the traces of a straight page.
 
-    Rows carry the same pulse at the same place, so they are laid over each other first: what repeats stays dark,
-    specks and letters fade. A page with a pulse in one row only is searched row by row, more strictly.
+    Rows carry the same pulse at the same place, so they are laid over each other first: what repeats stays
+    dark, specks and letters fade. A page with a pulse in one row only is searched row by row, more strictly.
 
     Args:
         dark: (H, W) darkness in [0, 1], grid taken out.
@@ -144,7 +145,7 @@ def _row_strips(dark: Array, rows_y: NDArray[np.float64], above_px: int) -> Arra
     margin = above_px + BELOW_PX
     padded = np.pad(dark, ((margin, margin), (0, 0)))
     level = np.round(rows_y).astype(np.intp) + margin
-    return padded[level[:, None] + np.arange(-margin, BELOW_PX + RIM_PX)[None]]
+    return np.asarray(padded[level[:, None] + np.arange(-margin, BELOW_PX + RIM_PX)[None]])
 
 
 def _best_pulse(

@@ -148,7 +148,7 @@ def _label(picture: NDArray[np.uint8], segment: SegmentReading, colour: tuple[in
     if len(finite) == 0:
         return
     size = max(0.35, picture.shape[1] / 3000)
-    x, y = finite[0]
+    x = finite[0, 0]
     at = (int(x) + 3, int(np.median(finite[:, 1]) - 14 * size / 0.35 * 0.8))
     cv2.putText(picture, segment.lead, at, cv2.FONT_HERSHEY_SIMPLEX, size, colour, 1, cv2.LINE_AA)
 

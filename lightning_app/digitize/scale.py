@@ -1,8 +1,8 @@
 """Pixels per second and per millivolt, from the grid, the calibration pulse, or as declared.
 
 The grid gives pixels per millimetre; which of its lines are millimetres, and how many of them make a
-second, is settled by the length of the rows, which every known layout fixes at ten seconds. The pulse gives the
-gain. Two sources that disagree are a refusal, never an average (PROTOCOL R3).
+second, is settled by the length of the rows, which every known layout fixes at ten seconds. The pulse gives
+the gain. Two sources that disagree are a refusal, never an average (PROTOCOL R3).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def mm_candidates(grid: Grid) -> list[tuple[float, float]]:
 
 
 def likely_mm(grid: Grid, row_px: float) -> list[tuple[float, float]]:
-    """Those `mm_candidates` with which rows of about this length last ten seconds; all of them if none does."""
+    """Those `mm_candidates` with which rows of this length last about ten seconds; all if none does."""
     candidates = mm_candidates(grid)
     fits = [
         mm for mm in candidates if any(abs(row_px / (mm[0] * v * DURATION_S) - 1) < 0.08 for v in SPEEDS_MM_S)
@@ -166,8 +166,8 @@ def _check_pulse_width(pulse: Pulse | None, px_per_s: float) -> None:
         return
     raise DigitizeRefusal(
         "SCALE_CONFLICT",
-        f"the calibration pulse is {pulse.width_px:.0f} px wide, {pulse.width_px / px_per_s:.2f} s by grid and row "
-        f"length, wanted {PULSE_S} s",
+        f"the calibration pulse is {pulse.width_px:.0f} px wide, {pulse.width_px / px_per_s:.2f} s by "
+        f"grid and row length, wanted {PULSE_S} s",
         "give --px-per-s and --px-per-mv",
     )
 

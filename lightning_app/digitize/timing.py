@@ -1,6 +1,7 @@
 """Where on the page the record begins, to a fraction of a pixel.
 
-At 100 px/s a pixel is five samples; a start that is off by one sample costs more correlation than everything else.
+At 100 px/s a pixel is five samples, and a start that is off by one sample costs more correlation than
+everything else.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def start_from_ends(ends: Ends, px_per_s: float) -> float:
 
 
 def _has_caps(ends: Ends, px_per_s: float) -> bool:
-    """Whether a pen's round caps, or a blurred map, lengthen rows at both ends: only their middle is known then."""
+    """Whether a pen's round caps, or a blurred map, lengthen rows at both ends; their middle still holds."""
     both_seen = len(ends.firsts) > 0 and len(ends.lasts) > 0
     return both_seen and abs(ends.length_px - LAST_SAMPLE_S * px_per_s) > 2 * MIN_CAP_PX
 
@@ -75,13 +76,13 @@ def voted_start(starts: NDArray[np.float64], near: float) -> float:
     """Start on which most rows agree.
 
     Args:
-        starts: Starts in px, each known to half a pixel to either side: ink begins in the first column, and ends in the
-            last, whose middle the trace reaches.
+        starts: Starts in px, each known to half a pixel to either side: ink begins in the first column, and
+            ends in the last, whose middle the trace reaches.
         near: Where it should be, within 2 px.
 
     Returns:
-        Middle of the places that most of them allow. Rows lie differently within their pixels, so it is closer
-        than half of one.
+        Middle of the places that most of them allow. Rows lie differently within their pixels, so it is
+        closer than half of one.
     """
     places = near + np.arange(-2.0, 2.0, 0.02)
     misses = np.maximum(np.abs(places[:, None] - starts[None]) - 0.5, 0.0)

@@ -5,9 +5,9 @@
 2. `trace_edges`: in every column the run of ink around the path gives an upper and a lower edge, to a
    fraction of a pixel. Where rows share a run it is divided between them.
 3. `pen_line`: a pen of radius r turns the line y(t) into a band whose edges are y's erosion and dilation by
-   the pen. Opening and closing undo that: they equal y wherever it is smoother than the pen, the
-   opening also on peaks that point up, the closing on those that point down. So peaks keep their height and their
-   width, where the middle of the band would cut them to half.
+   the pen. Opening and closing undo that: they equal y wherever it is smoother than the pen, the opening also
+   on peaks that point up, the closing on those that point down. So peaks keep their height and their width,
+   where the middle of the band would cut them to half.
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ def trace_edges(probability: Array, paths: NDArray[np.intp]) -> list[Edges]:
     """
     ink = _ink_near(probability, paths)
     first, last = np.full(paths.shape, -1), np.full(paths.shape, -1)
-    # The rim of a stroke is where the map falls to half: on steep strokes that is a matter of columns, so the runs
-    # themselves are taken at that level, which faint traces lower.
+    # The rim of a stroke is where the map falls to half: on steep strokes that is a matter of columns, so
+    # the runs themselves are taken at that level, which faint traces lower.
     level = np.select([ink * EDGE >= 0.9 * at for at in LEVELS[:-1]], LEVELS[:-1], LEVELS[-1])
     for at in LEVELS:
         here = (level == at) & (ink >= MIN_INK)
@@ -171,7 +171,7 @@ def _run_around(
 def _edge(
     probability: Array, at: NDArray[np.intp], outward: int, level: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Where the map falls through the level between a run's last pixel and the next, by linear interpolation."""
+    """Where the map falls through the level between a run's last pixel and the next, interpolated."""
     height, width = probability.shape
     columns = np.broadcast_to(np.arange(width), at.shape)
     inside = np.clip(at, 0, height - 1)
@@ -207,8 +207,8 @@ def pen_radius_px(edges: Edges) -> float:
     heights = (edges.bottom - edges.top)[np.isfinite(edges.top) & ~edges.shared]
     if len(heights) == 0:
         return 0.5
-    low = np.quantile(heights, 0.4)
-    return float(max(0.5, np.mean(heights[heights <= low + 0.01]) / 2))
+    low = float(np.quantile(heights, 0.4))
+    return max(0.5, float(np.mean(heights[heights <= low + 0.01])) / 2)
 
 
 def pen_line(

@@ -46,8 +46,7 @@ def test_every_layout_is_recognised_and_read(name):
     assert pcc.mean() > (0.95 if name == "12x1" else 0.97)
 
 
-@pytest.mark.parametrize("turns", [1, 2, 3])
-@pytest.mark.parametrize("name", ["four_line", "6x2"])
+@pytest.mark.parametrize(("turns", "name"), [(1, "6x2"), (2, "four_line"), (3, "3x4")])
 def test_turned_pages_are_turned_back(turns, name):
     layout = known_layouts()[name]
     page = draw(MV, layout.rows, pulse=True)
@@ -64,7 +63,7 @@ def test_turned_pages_are_turned_back(turns, name):
 
 
 @pytest.mark.parametrize("flip", [np.fliplr, np.flipud])
-@pytest.mark.parametrize("name", sorted(known_layouts()))
+@pytest.mark.parametrize("name", ["12x1", "3x4", "3x4+1", "6x2+1"])
 def test_a_mirrored_page_is_never_read(flip, name):
     page = draw(MV, known_layouts()[name].rows)
     mirrored = np.ascontiguousarray(flip(page.mask)).astype(np.float32)
@@ -195,7 +194,7 @@ def test_isoelectric_is_where_a_lead_rests():
 
 
 @needs_shared
-@pytest.mark.parametrize("name", ["001", "008", "022", "044", "145", "152"])
+@pytest.mark.parametrize("name", ["001", "145", "152"])
 def test_real_pages_with_a_thresholded_trace(name):
     import wfdb
 

@@ -13,18 +13,15 @@ from tests.lightning_app.digitize.drawing import LEADS
 
 def segment(lead, start_s, mv, confidence=1.0):
     path = np.column_stack([np.linspace(10, 90, 50), np.full(50, 40.0)])
-    return SegmentReading(
-        lead, 0, start_s, start_s + len(mv) / 500, mv.astype(np.float32), float(np.isfinite(mv).mean()), confidence,
-        (), path,
-    )  # fmt: skip
+    stop_s, coverage = start_s + len(mv) / 500, float(np.isfinite(mv).mean())
+    return SegmentReading(lead, 0, start_s, stop_s, mv.astype(np.float32), coverage, confidence, (), path)
 
 
 def reading(segments):
     scale = Scale(100.0, 40.0, "grid", "grid", 25.0, 10.0, (4.0, 4.0), ("10 mm/mV",))
-    return Digitized(
-        assemble(segments, 10.0), 500.0, "3x4+1", "recognised", 0, 0.1, scale, tuple(segments), {"einthoven": 0.99},
-        0.97, np.zeros((100, 120), bool),
-    )  # fmt: skip
+    mv, mask = assemble(segments, 10.0), np.zeros((100, 120), bool)
+    checks = {"einthoven": 0.99}
+    return Digitized(mv, 500.0, "3x4+1", "recognised", 0, 0.1, scale, tuple(segments), checks, 0.97, mask)
 
 
 def test_nothing_drawn_is_nan():

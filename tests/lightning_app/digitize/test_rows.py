@@ -9,9 +9,8 @@ MV = heart()
 
 
 @pytest.mark.parametrize("name", sorted(known_layouts()))
-@pytest.mark.parametrize("degrees", [0.0, -4.5])
-def test_rows_of_every_layout(name, degrees):
-    layout = known_layouts()[name]
+def test_rows_of_every_layout(name):
+    layout, degrees = known_layouts()[name], -4.5
     page = draw(MV, layout.rows, degrees=degrees)
     rows = find_rows(clean_mask(page.mask.astype(np.float32)))
     assert len(rows.y_px) == layout.n_rows

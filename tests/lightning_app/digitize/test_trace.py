@@ -7,7 +7,7 @@ FINE = 50
 
 
 def band(y, radius_px):
-    """Pixels whose centre a round pen covers along y(x), ten points per column: an independent, slow painter."""
+    """Pixels whose centre a round pen covers along y(x): an independent, slow painter."""
     x = np.arange(len(y)) / FINE
     columns = np.arange(int(x[-1]) + 1)
     height = int(max(y)) + 20
