@@ -19,7 +19,13 @@ from datamodules.errors import IntegrityError, Problem
 from lightning_app.evaluate.segmentation import METRICS_VERSION
 
 TOLERANCE = 1e-9
-INTERVALS = (("dice_ci_low", "dice_ci_high"), ("ci_low", "ci_high"))
+# Columns of intervals, and the counts that must stand beside them.
+INTERVALS = (
+    ("dice_ci_low", "dice_ci_high", "n_scans", "n_patients"),
+    ("ci_low", "ci_high", "n_scans", "n_patients"),
+    ("signal_pcc_ci_low", "signal_pcc_ci_high", "n_scans", "n_patients"),
+    ("low", "high", "n", "n_patients"),
+)
 
 
 def audit_rows(rows: pd.DataFrame, thresholds: pd.DataFrame, fixed: Mapping[str, float]) -> None:
@@ -61,6 +67,21 @@ def audit(
     problems += _layouts(benchmark, by_layout)
     for name, table in {"benchmark": benchmark, "layouts": by_layout, "contrasts": contrasts}.items():
         problems += _intervals(name, table)
+    if problems:
+        raise IntegrityError(problems)
+
+
+def audit_signals(summary: pd.DataFrame, table1: pd.DataFrame) -> None:
+    """Refuse intervals of the signal tables that do not say what they rest on.
+
+    Args:
+        summary: One row per model.
+        table1: The long Table 1, all models.
+
+    Raises:
+        IntegrityError: With every such interval.
+    """
+    problems = [*_intervals("signals", summary), *_intervals("table1", table1)]
     if problems:
         raise IntegrityError(problems)
 
@@ -141,17 +162,16 @@ def _layouts(benchmark: pd.DataFrame, by_layout: pd.DataFrame) -> Iterator[Probl
 
 def _intervals(name: str, table: pd.DataFrame) -> Iterator[Problem]:
     """E13: no interval without the scans and the patients it rests on."""
-    for low, high in INTERVALS:
+    for low, high, *counts in INTERVALS:
         if low not in table:
             continue
         with_interval = table[table[low].notna() | table[high].notna()]
-        for count in ("n_scans", "n_patients"):
+        for count in counts:
             lacking = with_interval[~(with_interval[count] >= 2)] if count in table else with_interval
             for row in lacking.to_dict("records"):
-                where = f"{name}, {row['test_set']}, {row['model']}"
-                yield _problem(
-                    "E13_INTERVAL_WITHOUT_N", where, f"{count} {row.get(count, 'absent')}", "2 or more"
-                )
+                about = [str(row[key]) for key in ("test_set", "model", "quantity", "layout") if key in row]
+                got = f"{count} {row.get(count, 'absent')}"
+                yield _problem("E13_INTERVAL_WITHOUT_N", ", ".join([name, *about]), got, "2 or more")
 
 
 def _same(ours: float, theirs: float) -> bool:

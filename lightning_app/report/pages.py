@@ -20,7 +20,7 @@ from lightning_app.cells import write_durably
 from lightning_app.evaluate.segmentation import METRICS_VERSION
 from lightning_app.report import tables
 from lightning_app.report.analysis_plan import AnalysisPlan, load_analysis_plan
-from lightning_app.report.audit import audit, audit_rows
+from lightning_app.report.audit import audit, audit_rows, audit_signals
 from lightning_app.report.claims import Claim, check_claims
 from lightning_app.report.results import SweepResults, read_results
 from lightning_app.report.signals import SignalTables, signal_tables
@@ -388,9 +388,13 @@ def _signals(report: _Report) -> SignalTables | None:
     results = report.results
     held_out = report.benchmark[report.benchmark["test_set"] == tables.HELD_OUT]
     ranked = held_out[held_out["complete"].astype(bool)]["model"].tolist()
-    cohorts = {str(spec["fit_on"]["init_args"].get("cohort", "")) for spec in results.specs.values()}
+    fitted = [spec.get("fit_on", {}).get("init_args", {}) for spec in results.specs.values()]
+    cohorts = {str(arguments.get("cohort", "")) for arguments in fitted}
     folders = [results.root / "ceiling" / cohort for cohort in sorted(cohorts - {""})]
-    return signal_tables(folders, results.rows, ranked)
+    signals = signal_tables(folders, results.rows, ranked)
+    if signals is not None:
+        audit_signals(signals.summary, signals.table1)
+    return signals
 
 
 def _write_signals(folder: Path, signals: SignalTables | None) -> None:

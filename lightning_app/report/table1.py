@@ -108,7 +108,7 @@ def _require_zero_lag(rows: pd.DataFrame) -> None:
         return
     # A best lag other than zero correlates better than zero does; equal means one stands for the other.
     delayed = rows["signal_lag_ms"].abs() > 0
-    aligned = rows[delayed & (rows["signal_pcc"] >= rows["signal_pcc_best_lag"])]
+    aligned = rows[delayed & (rows["signal_pcc"] == rows["signal_pcc_best_lag"])]
     if len(aligned):
         scan = aligned.iloc[0]
         raise ValueError(

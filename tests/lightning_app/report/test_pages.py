@@ -173,9 +173,9 @@ def test_a_cohort_that_is_gone_costs_the_pictures_only(tmp_path):
 def test_files_of_others_in_the_report_folder_stay(tmp_path):
     sweep = write_sweep(tmp_path / "toy", MODELS[:1], folds=2, scans=4, colour=False, thresholds=False)
     (sweep.root / "report").mkdir()
-    (sweep.root / "report" / "table1.csv").write_text("mine")
+    (sweep.root / "report" / "notes.csv").write_text("mine")
     build_report(sweep.root)
-    assert (sweep.root / "report" / "table1.csv").read_text() == "mine"
+    assert (sweep.root / "report" / "notes.csv").read_text() == "mine"
 
 
 def test_reading_the_module_draws_nothing_heavy():
