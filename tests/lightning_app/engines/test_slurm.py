@@ -106,11 +106,12 @@ def test_a_driver_that_is_stopped_cancels_its_jobs_after_their_checkpoints(node,
 
 
 @pytest.mark.slurm
-def test_a_new_driver_follows_the_jobs_of_one_that_was_killed(node, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+def test_a_new_driver_follows_the_jobs_of_one_that_went_away(node, tmp_path, number):
     process = driver(tmp_path, "finish_slowly", *"abcd")
     wait_for(lambda: (tmp_path / "a.starts").exists(), 60)
-    process.kill()
-    process.wait()
+    process.send_signal(number)
+    assert process.wait(20) == (75 if number == signal.SIGHUP else -signal.SIGKILL)
     assert driver(tmp_path, "finish_slowly", *"abcd").wait(120) == 0
     assert [starts(tmp_path, key) for key in "abcd"] == [1, 1, 1, 1]
     assert (tmp_path / "events").read_text().count("ended") == 4
