@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -14,6 +14,7 @@ from lightning_app.report.analysis_plan import AnalysisPlan
 from lightning_app.report.tables import HELD_OUT, counted, scores
 
 Verdict = Literal["reproduced", "not reproduced", "not decided"]
+Z_LIMIT = 1.96  # two-sided, 0.05
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,85 @@ def check_claims(
         noisy = [name for name, amount in noise.items() if 0 < amount <= 0.05]
         claims.append(_noise_helps(rows[rows["model"] == reference], reference, clean, noisy, noise, plan))
     return [claim for claim in claims if claim is not None]
+
+
+def check_table1_claims(table: pd.DataFrame) -> list[Claim]:
+    """Check what the paper says about its Table 1.
+
+    Layouts are different pages, so their estimates are independent and compared by their SDs.
+
+    Args:
+        table: Long Table 1 of the paper's U-Net, as `table1.table1` gives it.
+
+    Returns:
+        The claims that this table has estimates for.
+    """
+    known = table[table["mean"].notna() & (table["reference"] != "human")]
+    known = known[known["source"] != "strip"]
+    claims = [_above_zero(known), _signal_by_layout(known), _parameters_by_layout(known)]
+    return [claim for claim in claims if claim is not None]
+
+
+def _above_zero(known: pd.DataFrame) -> Claim | None:
+    if known.empty:
+        return None
+    above = known["low"] > 0
+    lowest = known.sort_values("low", kind="stable").iloc[0]
+    return Claim(
+        "Signal and parameters correlate with the truth: every lower 95 % limit is above 0",
+        "reproduced" if above.all() else "not reproduced",
+        f"{int(above.sum())} of {len(known)} rows; lowest is {lowest['quantity']}, {_estimate(lowest)}",
+    )
+
+
+def _signal_by_layout(known: pd.DataFrame) -> Claim | None:
+    pair = _layout_pair(known, "Signal")
+    if pair is None:
+        return None
+    four, six, z = pair
+    return Claim(
+        "Signals of four-line pages correlate better than those of six-line pages",
+        "reproduced" if z > Z_LIMIT else "not reproduced" if z < -Z_LIMIT else "not decided",
+        f"{_estimate(four)}; {_estimate(six)}",
+    )
+
+
+def _parameters_by_layout(known: pd.DataFrame) -> Claim | None:
+    names = [name for name in dict.fromkeys(known["quantity"]) if name != "Signal"]
+    pairs = {name: pair for name in names if (pair := _layout_pair(known, name)) is not None}
+    if not pairs:
+        return None
+    scores = [-z for _, _, z in pairs.values()]  # positive: six-line is better
+    if min(scores) > 0 and max(scores) > Z_LIMIT:
+        verdict: Verdict = "reproduced"
+    else:
+        verdict = "not reproduced" if min(scores) < -Z_LIMIT else "not decided"
+    evidence = "; ".join(
+        f"{name} {four['mean']:.3f} and {six['mean']:.3f} (n = {four['n']} and {six['n']})"
+        for name, (four, six, _) in pairs.items()
+    )
+    return Claim(
+        "Parameters of six-line pages correlate better than those of four-line pages",
+        verdict,
+        f"four-line and six-line: {evidence}",
+    )
+
+
+def _layout_pair(known: pd.DataFrame, quantity: str) -> tuple[pd.Series[Any], pd.Series[Any], float] | None:
+    """Rows of four-line and six-line pages, and their difference in units of its SD."""
+    own = known[known["quantity"] == quantity]
+    rows = [own[own["layout"] == layout] for layout in ("four_line", "six_line")]
+    if any(row.empty for row in rows):
+        return None
+    four, six = (row.iloc[0] for row in rows)
+    spread = math.hypot(four["sd"], six["sd"])
+    difference = float(four["mean"] - six["mean"])
+    return four, six, difference / spread if spread else math.copysign(math.inf, difference)
+
+
+def _estimate(row: pd.Series[Any]) -> str:
+    interval = f"[{row['low']:.3f}, {row['high']:.3f}]"
+    return f"{row['layout'].replace('_', '-')}: {row['mean']:.3f} {interval}, n = {row['n']}"
 
 
 def _first(complete: pd.DataFrame, reference: str, plan: AnalysisPlan) -> Claim:

@@ -21,7 +21,7 @@ from lightning_app.evaluate.segmentation import METRICS_VERSION
 from lightning_app.report import tables
 from lightning_app.report.analysis_plan import AnalysisPlan, load_analysis_plan
 from lightning_app.report.audit import audit, audit_rows, audit_signals
-from lightning_app.report.claims import Claim, check_claims
+from lightning_app.report.claims import Claim, check_claims, check_table1_claims
 from lightning_app.report.results import SweepResults, read_results
 from lightning_app.report.signals import SignalTables, signal_tables
 from lightning_app.report.table1 import to_html, to_markdown
@@ -120,6 +120,7 @@ def build_report(sweep_dir: Path) -> ReportPaths:
     triplets, more_notes = _draw_triplets(report, folder / "figures")
     _remove_stale(folder / "figures", [*charts, *triplets])
     context = _context(report, charts, triplets, [*notes, *more_notes]) | _signal_context(signals)
+    context["claims"] = [*report.claims, *_signal_claims(report, signals)]
     for name in ("report.md", "report.html"):
         write_durably(folder / name, _render(f"{name}.jinja", context).encode())
     return ReportPaths(
@@ -395,6 +396,13 @@ def _signals(report: _Report) -> SignalTables | None:
     if signals is not None:
         audit_signals(signals.summary, signals.table1)
     return signals
+
+
+def _signal_claims(report: _Report, signals: SignalTables | None) -> list[Claim]:
+    """What the paper says of its Table 1, where the sweep has the paper's network and digitized its scans."""
+    if signals is None or report.class_paths.get(report.reference) != report.plan.reference:
+        return []
+    return check_table1_claims(signals.table1[signals.table1["model"] == report.reference])
 
 
 def _write_signals(folder: Path, signals: SignalTables | None) -> None:
