@@ -75,17 +75,11 @@ class Labelled:
 
 @dataclass(frozen=True)
 class _Task:
-    cohort: Cohort
     scan: Scan
     layouts: tuple[Layout, ...]
     method: Method
     overlays: Path | None
     key: str
-
-    @property
-    def waiting(self) -> Path:
-        """Stem of the files that hold the result until all scans are through."""
-        return self.cohort.root / WAITING / self.scan.scan_id
 
 
 def annotate_cohort(
@@ -121,7 +115,7 @@ def annotate_cohort(
     cohort = Cohort.open(path)
     tasks = _tasks(cohort, layout, method, again, overlays)
     labelled: list[Labelled] = []
-    for one in _label_all(tasks, workers):
+    for one in _label_all(cohort, tasks, workers):
         labelled.append(one)
         if on_progress:
             on_progress(len(labelled), len(tasks), one)
@@ -157,37 +151,37 @@ def _tasks(
     ]
     if unknown:
         raise ConfigError(unknown)
-    # Processes get the folder and one row, not 20,000 of them each time.
-    folder = dataclasses.replace(cohort, scans=())
     tasks = []
     for scan in cohort.scans:
         if scan.mask and not again:
             continue
         name = scan.layout or layout
         layouts = (known[name],) if name else tuple(known.values())
-        tasks.append(_Task(folder, scan, layouts, method, overlays, _key(cohort, scan, layouts, method)))
+        tasks.append(_Task(scan, layouts, method, overlays, _key(cohort, scan, layouts, method, overlays)))
     return tasks
 
 
-def _key(cohort: Cohort, scan: Scan, layouts: Sequence[Layout], method: Method) -> str:
+def _key(cohort: Cohort, scan: Scan, layouts: Sequence[Layout], method: Method, overlays: Path | None) -> str:
     """Hash of everything a scan's annotation depends on; files by size and time, nothing is read."""
     stats = []
     for relative in (scan.image, f"{scan.signal}.hea", f"{scan.signal}.dat"):
         file = inside(cohort.root, relative, scan.scan_id)
         stats.append((file.stat().st_size, file.stat().st_mtime_ns) if file.is_file() else None)
-    parts = (ANNOTATION_VERSION, method, scan.page, scan.px_per_s, scan.px_per_mv, layouts, stats)
+    parts = (ANNOTATION_VERSION, method, scan.page, scan.px_per_s, scan.px_per_mv, layouts, stats, overlays)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _label_all(tasks: list[_Task], workers: int | None) -> Iterator[Labelled]:
+def _label_all(cohort: Cohort, tasks: list[_Task], workers: int | None) -> Iterator[Labelled]:
+    # Processes get the folder once, and single rows, not 20,000 of them each time.
+    folder = dataclasses.replace(cohort, scans=())
     if workers is None:
         workers = min(os.cpu_count() or 1, -(-len(tasks) // SCANS_PER_PROCESS))
     if workers <= 1:
-        yield from (_label(task) for task in tasks)
+        yield from (_label(folder, task) for task in tasks)
         return
     context = multiprocessing.get_context("spawn")  # never fork: the caller may hold threads
-    with ProcessPoolExecutor(workers, context, cv2.setNumThreads, (1,)) as pool:
-        pending = [pool.submit(_label, task) for task in tasks]
+    with ProcessPoolExecutor(workers, context, _start_worker, (folder,)) as pool:
+        pending = [pool.submit(_label_in_worker, task) for task in tasks]
         try:
             for future in pending:
                 yield future.result()
@@ -195,51 +189,77 @@ def _label_all(tasks: list[_Task], workers: int | None) -> Iterator[Labelled]:
             pool.shutdown(cancel_futures=True)
 
 
-def _label(task: _Task) -> Labelled:
+_folder: Cohort
+
+
+def _start_worker(folder: Cohort) -> None:
+    global _folder
+    cv2.setNumThreads(1)  # the processes are the parallelism
+    _folder = folder
+
+
+def _label_in_worker(task: _Task) -> Labelled:
+    return _label(_folder, task)
+
+
+def _label(cohort: Cohort, task: _Task) -> Labelled:
     """Annotate one scan, or take what waits from an earlier run."""
-    done = _read_waiting(task)
+    done = _read_waiting(cohort, task)
     if done is not None:
         return done
     try:
-        labelled, mask, geometry = (_by_colour if task.method == "colour" else _by_template)(task)
+        find = _by_colour if task.method == "colour" else _by_template
+        labelled, mask, geometry = find(cohort, task)
     except IntegrityError as error:
         return Labelled(task.scan, (), error.problems)
     except DataError as error:
         row = _row(task, None, resolved=0, reason=error.problems[0].code)
         return Labelled(task.scan, (row,), error.problems)
+    is_found = bool(mask.any())
     waiting = {
         "key": task.key,
         "scan": vars(labelled.scan),
         "rows": labelled.rows,
         "problems": [vars(problem) for problem in labelled.problems],
+        "is_found": is_found,
         "geometry": geometry,
     }
-    if labelled.scan.mask:
-        write_mask_png(task.waiting.with_name(f"{task.scan.scan_id}.png"), mask)
+    if is_found:
+        write_mask_png(_waiting(cohort, task.scan, "png"), mask)
     # The JSON comes last: with it, the result is whole.
-    write_atomic(task.waiting.with_name(f"{task.scan.scan_id}.json"), json.dumps(waiting).encode())
+    write_atomic(_waiting(cohort, task.scan, "json"), json.dumps(waiting).encode())
     return labelled
 
 
-def _read_waiting(task: _Task) -> Labelled | None:
-    file = task.waiting.with_name(f"{task.scan.scan_id}.json")
-    if not file.is_file():
-        return None
-    waiting = json.loads(file.read_bytes())
-    if waiting["key"] != task.key:
+def _waiting(cohort: Cohort, scan: Scan, suffix: str) -> Path:
+    """File that holds a result until all scans are through."""
+    return cohort.root / WAITING / f"{scan.scan_id}.{suffix}"
+
+
+def _read_waiting(cohort: Cohort, task: _Task) -> Labelled | None:
+    waiting = _load_waiting(cohort, task)
+    if waiting is None:
         return None
     problems = tuple(Problem(**problem) for problem in waiting["problems"])
     return Labelled(Scan(**waiting["scan"]), tuple(waiting["rows"]), problems)
 
 
-def _by_template(task: _Task) -> tuple[Labelled, npt.NDArray[np.uint8], str | None]:
+def _load_waiting(cohort: Cohort, task: _Task) -> dict[str, Any] | None:
+    file = _waiting(cohort, task.scan, "json")
+    if not file.is_file():
+        return None
+    waiting: dict[str, Any] = json.loads(file.read_bytes())
+    return waiting if waiting["key"] == task.key else None
+
+
+def _by_template(cohort: Cohort, task: _Task) -> tuple[Labelled, npt.NDArray[np.uint8], str | None]:
     scan = task.scan
     if scan.px_per_s is None or scan.px_per_mv is None:
         wanted = "px_per_s and px_per_mv, right to 3 %"
         remedy = "measure the grid and write both into scans.csv, or into the defaults of cohort.yaml"
         raise DataError(Problem("SCALE_UNKNOWN", scan.scan_id, "no scale declared", wanted, remedy))
-    ink = task.cohort.load_image(scan)
-    recording = task.cohort.load_signal(scan)
+    ink = cohort.load_image(scan)
+    recording = cohort.load_signal(scan)
     found = annotate_page(ink, recording, task.layouts, scan.px_per_s, scan.px_per_mv)
     if task.overlays is not None:
         _write_png(task.overlays / f"{scan.scan_id}.png", overlay(ink, found))
@@ -248,9 +268,9 @@ def _by_template(task: _Task) -> tuple[Labelled, npt.NDArray[np.uint8], str | No
     return labelled, found.mask, found.geometry.to_json() if found.geometry else None
 
 
-def _by_colour(task: _Task) -> tuple[Labelled, npt.NDArray[np.uint8], str | None]:
+def _by_colour(cohort: Cohort, task: _Task) -> tuple[Labelled, npt.NDArray[np.uint8], str | None]:
     scan = task.scan
-    page = task.cohort.load_page(scan)
+    page = cohort.load_page(scan)
     if page.rgb is None:
         remedy = "inkbeat cohort annotate --method template"
         raise DataError(Problem("PAGE_WITHOUT_COLOUR", scan.scan_id, "a grey page", "a coloured one", remedy))
@@ -328,13 +348,12 @@ def _enter(cohort: Cohort, tasks: Sequence[_Task], labelled: Sequence[Labelled])
     manifest = read_manifest(root)
     written: dict[str, str] = {}
     for task, one in zip(tasks, labelled, strict=True):
-        waiting = task.waiting.with_name(f"{task.scan.scan_id}.json")
-        if not (one.scan.mask and waiting.is_file()):
+        waiting = _load_waiting(cohort, task)
+        if waiting is None or not waiting["is_found"] or one.scan.mask is None:
             continue
-        files = {one.scan.mask: task.waiting.with_name(f"{task.scan.scan_id}.png").read_bytes()}
-        geometry = json.loads(waiting.read_bytes())["geometry"]
-        if geometry:
-            files[geometry_path(task.scan.scan_id)] = geometry.encode()
+        files = {one.scan.mask: _waiting(cohort, task.scan, "png").read_bytes()}
+        if waiting["geometry"]:
+            files[geometry_path(task.scan.scan_id)] = waiting["geometry"].encode()
         for relative, content in files.items():
             write_atomic(inside(root, relative, task.scan.scan_id), content)
             written[relative] = hashlib.sha256(content).hexdigest()

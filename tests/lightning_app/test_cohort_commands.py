@@ -1,7 +1,10 @@
 """`inkbeat cohort ...` in this process: what is printed, and the exit codes."""
 
 import csv
+import re
+import shlex
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from datamodules.cohort import Cohort
 from datamodules.page import read_page, write_binary_tiff
 from datamodules.signals import write_recording
 from lightning_app.cli import main
+from lightning_app.cohort_commands import cohort
 from tests.datamodules.annotation.drawing import binary_page, bumpy_recording
 
 
@@ -100,3 +104,23 @@ def test_layouts_are_listed_checked_and_drawn(tmp_path, inkbeat):
     code, _, err = inkbeat("layouts", mine)
     assert code == 2
     assert "XX" in err
+
+
+def _documented():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "cohorts.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)```", text, re.M | re.S)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("inkbeat cohort ")]
+
+
+@pytest.mark.parametrize("line", _documented())
+def test_documented_commands_are_understood(line):
+    _, _, name, *arguments = shlex.split(line)
+    command = cohort.commands[name]
+    assert command.make_context(name, arguments).params
+
+
+def test_pictures_of_the_document_are_small_and_there():
+    folder = Path(__file__).resolve().parents[2] / "docs"
+    named = re.findall(r"\]\((images/[\w.-]+)\)", (folder / "cohorts.md").read_text(encoding="utf-8"))
+    assert named
+    assert all(0 < (folder / name).stat().st_size < 150_000 for name in named)

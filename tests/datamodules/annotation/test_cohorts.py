@@ -7,7 +7,7 @@ import pytest
 
 from datamodules.annotation import cohorts
 from datamodules.annotation.cohorts import annotate_cohort, exit_code
-from datamodules.cohort import Cohort, Scan, write_cohort
+from datamodules.cohort import Cohort, Scan, write_cohort, write_manifest
 from datamodules.errors import ConfigError
 from datamodules.page import read_page, write_binary_tiff, write_colour_png
 from datamodules.signals import write_recording
@@ -143,6 +143,20 @@ def test_what_waits_is_not_taken_up_when_a_scan_has_changed(cohort):
     write_recording(root / "signals/a", bumpy_recording(98))
     labelled = annotate_cohort(root, workers=1)
     assert labelled[0].scan.mask is None
+
+
+def test_a_scan_keeps_its_mask_when_nothing_is_found_again(cohort):
+    root, _ = cohort
+    annotate_cohort(root, workers=1)
+    mask, geometry = ((root / path).read_bytes() for path in ("masks/a.png", "geometry/a.json"))
+    write_recording(root / "signals/a", bumpy_recording(98))
+    write_manifest(root, Cohort.open(root).scans)
+    labelled = annotate_cohort(root, workers=1, again=True)
+    assert labelled[0].problems[0].code == "SCAN_UNRESOLVED"
+    assert labelled[0].scan.mask == "masks/a.png"
+    assert (root / "masks/a.png").read_bytes() == mask
+    assert (root / "geometry/a.json").read_bytes() == geometry
+    Cohort.open(root).load_mask(labelled[0].scan)
 
 
 def test_processes_give_what_one_gives(cohort, tmp_path):
