@@ -292,7 +292,7 @@ def _refine(blocks: Array, frequency: float, slope: float, harmonics: list[int])
         loss,
         np.zeros(2),
         method="Nelder-Mead",
-        options={"initial_simplex": simplex, "xatol": 0.05, "fatol": 0},
+        options={"initial_simplex": simplex, "xatol": 0.05, "fatol": np.inf},
     )
     fy, fx = np.array([frequency, slope * frequency]) + best.x * unit
     return float(fy), float(fx / fy)
