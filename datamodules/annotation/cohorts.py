@@ -7,6 +7,7 @@ interrupted run changes nothing and the next one takes up the scans that wait.
 
 from __future__ import annotations
 
+import collections
 import csv
 import dataclasses
 import hashlib
@@ -298,7 +299,8 @@ def _with_findings(scan: Scan, found: Annotation) -> Scan:
 
 def _problems(scan: Scan, found: Annotation) -> Iterator[Problem]:
     if found.geometry is None:
-        got = f"no lead of the signal resolved ({found.leads[0].reason})"
+        reasons = collections.Counter(lead.reason for lead in found.leads)
+        got = f"no lead of the signal resolved ({', '.join(reasons)})"
         remedy = "check that the signal belongs to this page, its layout and its scale"
         yield Problem("SCAN_UNRESOLVED", scan.scan_id, got, "a page that shows its signal", remedy)
         return

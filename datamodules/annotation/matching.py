@@ -16,7 +16,17 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.annotation.placement import CoarsePage, Placement, place_layout
-from datamodules.annotation.refinement import Fit, contrast, fit_pen, look, refine, settle, start_fit
+from datamodules.annotation.refinement import (
+    AMPLITUDE_RANGE,
+    TIME_RANGE,
+    Fit,
+    contrast,
+    fit_pen,
+    look,
+    refine,
+    settle,
+    start_fit,
+)
 from datamodules.annotation.templates import (
     Piece,
     Scale,
@@ -38,6 +48,7 @@ Reason = Literal[
     "POOR_FIT",
     "PAGE_NOT_UNIQUE",
     "PAGE_REFUSED",
+    "SCALE_OUT_OF_RANGE",
 ]
 Ink = npt.NDArray[np.float32]
 
@@ -55,6 +66,8 @@ SAME_PLACE_PX = 8  # nearer than that, tall QRS still lie on themselves: a shoul
 MAX_SHOULDER = 0.02  # contrast by which a shoulder may exceed the place itself; flat leads slide to the side
 PAGE_REACH_S = 1.5  # beyond one beat: a regular rhythm fits nearly as well one beat on
 CONTRAST_BLUR_PX = 0.8
+# A time scale this near the end of its range would have gone on.
+END_OF_RANGE = 0.001
 N_GUESSES = 3
 # Guesses with less support than this share of the best are not worth refining.
 WORTH_REFINING = 0.8
@@ -225,15 +238,15 @@ def _shown_s(layout: Layout) -> float:
 def _follow(page: Ink, guess: _Guess, nominal: Scale) -> _Judged:
     """Refine a guess and judge its leads; if some do not hold, place the page by the others."""
     fit = refine(page, guess.pieces, start_fit(guess.placement), nominal)
-    judged = _judge(page, guess, fit)
+    judged = _judge(page, guess, fit, nominal)
     held = [lead.segment for lead in judged.leads if lead.is_resolved]
     if not held or len(held) == len(judged.leads):
         return judged
     pieces = [piece for piece in guess.pieces if guess.layout.segments[piece.segment] in held]
-    return _judge(page, guess, settle(page, pieces, fit, nominal))
+    return _judge(page, guess, settle(page, pieces, fit, nominal), nominal)
 
 
-def _judge(page: Ink, guess: _Guess, fit: Fit) -> _Judged:
+def _judge(page: Ink, guess: _Guess, fit: Fit, nominal: Scale) -> _Judged:
     standing_out = contrast(page, CONTRAST_BLUR_PX)
     leads = [
         _judge_lead(page, standing_out, segment, [p for p in guess.pieces if p.segment == index], fit)
@@ -242,6 +255,8 @@ def _judge(page: Ink, guess: _Guess, fit: Fit) -> _Judged:
     residuals = [lead.residual for lead in leads if lead.is_resolved]
     limit = float(np.median(residuals)) + MAX_EXCESS_RESIDUAL if residuals else 0.0
     leads = [_refused(lead, "POOR_FIT") if lead.residual > limit else lead for lead in leads]
+    if abs(fit.scale.a / nominal.a - 1.0) > TIME_RANGE - END_OF_RANGE:
+        leads = [_refused(lead, "SCALE_OUT_OF_RANGE") for lead in leads]
     page_gap = _page_gap(standing_out, guess.pieces, fit)
     if page_gap < MIN_PAGE_GAP:
         leads = [_refused(lead, "PAGE_NOT_UNIQUE") for lead in leads]
@@ -315,10 +330,12 @@ def _drawn(page: Ink, judged: _Judged, nominal: Scale) -> Annotation:
     resolved = [lead.segment for lead in judged.leads if lead.is_resolved]
     pieces = [piece for piece in judged.pieces if judged.layout.segments[piece.segment] in resolved]
     mask = np.zeros(page.shape, np.uint8)
-    fit, stroke_px, geometry = judged.fit, np.nan, None
-    leads = judged.leads
+    fit, stroke_px, geometry, leads = judged.fit, np.nan, None, judged.leads
     if pieces:
         fit, stroke_px = fit_pen(page, pieces, fit)
+    if abs(fit.scale.d / nominal.d - 1.0) > AMPLITUDE_RANGE:
+        leads = tuple(_refused(lead, "SCALE_OUT_OF_RANGE") for lead in leads)
+    elif pieces:
         for piece in pieces:
             stamp_mask(mask, fit.line(piece), stroke_px)
         geometry = _geometry(page.shape, fit, [lead for lead in leads if lead.is_resolved])

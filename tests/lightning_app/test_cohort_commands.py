@@ -36,14 +36,13 @@ def scans(tmp_path_factory):
         _, page, _ = binary_page(seed, "3x4")
         write_binary_tiff(folder / f"{name}.tif", page.image > 0)
         write_recording(folder / name, bumpy_recording(signal_seed))
-    return folder, page.geometry
+    return folder
 
 
 def test_from_a_folder_of_scans_to_masks(scans, tmp_path, inkbeat):
-    folder, geometry = scans
     root = tmp_path / "cohort"
-    scale = ("--px-per-s", geometry.px_per_s, "--px-per-mv", geometry.px_per_mv)
-    code, out, _ = inkbeat("import", folder, "--out", root, "--layout", "3x4", *scale)
+    scale = ("--px-per-s", 100, "--px-per-mv", 40)
+    code, out, _ = inkbeat("import", scans, "--out", root, "--layout", "3x4", *scale)
     assert code == 0
     assert "2 scans imported, 0 problems" in out
     code, out, err = inkbeat("annotate", root, "--workers", 1, "--overlays", tmp_path / "look")
@@ -58,9 +57,8 @@ def test_from_a_folder_of_scans_to_masks(scans, tmp_path, inkbeat):
 
 
 def test_check_lists_every_problem_and_can_write_what_is_missing(scans, tmp_path, inkbeat):
-    folder, _ = scans
     root = tmp_path / "cohort"
-    inkbeat("import", folder, "--out", root)
+    inkbeat("import", scans, "--out", root)
     table = (root / "scans.csv").read_text().splitlines()
     cells = [line.split(",") for line in table]
     at = cells[0].index("image_sha256")
@@ -81,8 +79,7 @@ def test_check_lists_every_problem_and_can_write_what_is_missing(scans, tmp_path
 
 
 def test_import_names_what_it_leaves_out(scans, tmp_path, inkbeat):
-    folder, _ = scans
-    shutil.copytree(folder, tmp_path / "scans")
+    shutil.copytree(scans, tmp_path / "scans")
     (tmp_path / "scans/wrong.hea").unlink()
     code, _, err = inkbeat("import", tmp_path / "scans", "--out", tmp_path / "cohort")
     assert code == 3

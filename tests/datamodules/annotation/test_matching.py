@@ -104,6 +104,16 @@ def test_a_grey_page_gives_what_its_ink_gives():
     assert _dice(binary.mask, pale.mask) > 0.98
 
 
+@pytest.mark.parametrize("factors", [(1.05, 1.0), (0.95, 1.0), (1.0, 1.1)])
+def test_a_scale_that_is_too_wrong_is_refused_not_stretched(factors):
+    recording, page, shown = binary_page(3, "3x4")
+    scale = page.geometry.scan_px_per_s * factors[0], page.geometry.scan_px_per_mv * factors[1]
+    found = annotate_page(page.image, recording, [shown], *scale)
+    assert found.geometry is None
+    assert not found.mask.any()
+    assert all(lead.reason for lead in found.leads)
+
+
 def test_a_layout_too_wide_for_the_page_is_named():
     recording, page, shown = binary_page(1)
     found = annotate_page(page.image, recording, [shown], 150.0, 60.0)
