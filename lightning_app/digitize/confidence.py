@@ -15,7 +15,7 @@ from lightning_app.digitize.results import DigitizeRefusal, SegmentReading
 from lightning_app.digitize.trace import Edges
 
 MIN_COVERAGE = 0.5  # of the drawn seconds, over the page
-MIN_CHECK = 0.75  # mean of the laws; wrong layouts and pages upside down stay below .6
+MIN_CHECK = 0.8  # mean of the laws; rendered pages keep them to .83 and more
 MIN_EACH_CHECK = 0.5
 BEYOND_DOUBT = 0.95
 

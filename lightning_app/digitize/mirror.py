@@ -15,7 +15,8 @@ from scipy.signal import find_peaks
 
 from lightning_app.digitize.results import RATE_HZ, DigitizeRefusal, SegmentReading
 
-MIN_LEADS = 8
+MIN_LEADS = 6
+ARROW_LIMIT = -0.05
 QRS_S, WAVES_S = 0.12, 0.42  # the T wave lies between, after the R peak; before it there is only P
 ALIGN_S = 0.05
 HALF_BEAT_S = 0.08
@@ -31,7 +32,7 @@ def refuse_if_mirrored(segments: Sequence[SegmentReading]) -> None:
         DigitizeRefusal: `LOW_CONFIDENCE`.
     """
     arrow = time_arrow(segments)
-    if arrow is not None and arrow < 0:
+    if arrow is not None and arrow < ARROW_LIMIT:
         _refuse(f"more happens before the QRS complexes than after them ({arrow:.2f})")
     polarity = limb_agreement(segments)
     if polarity is not None and polarity < 0:
@@ -49,8 +50,8 @@ def time_arrow(segments: Sequence[SegmentReading]) -> float | None:
         segments: What was read.
 
     Returns:
-        Above 0 for time that runs forward (246 of 250 PTB-XL records), None without eight simultaneous leads
-        and two beats.
+        Above 0 for time that runs forward (in 97 of 100 PTB-XL records), None without six
+            simultaneous leads and a beat.
     """
     longest = max(segment.stop_s - segment.start_s for segment in segments)
     leads = [s.mv for s in segments if s.stop_s - s.start_s == longest and s.start_s == 0]

@@ -8,7 +8,7 @@ Every step is a function of its own with its own test; this file only hands resu
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +23,9 @@ from lightning_app.digitize.mirror import refuse_if_mirrored
 from lightning_app.digitize.pulse import MIN_UNUSUAL_SCORE, Pulse, find_pulse, without_grid
 from lightning_app.digitize.record import assemble
 from lightning_app.digitize.results import RATE_HZ, Digitized, DigitizeRefusal, Refusal, Scale, SegmentReading
-from lightning_app.digitize.rows import WAVEFORM, clean_mask, without_frame
+from lightning_app.digitize.rows import WAVEFORM, clean_mask, lies_on_its_side, without_frame
 from lightning_app.digitize.scale import DURATION_S, GAINS_MM_MV, PULSE_S, Declared, likely_mm, settle_scale
 from lightning_app.digitize.timing import break_times, ends_beside, start_from_ends
-from lightning_app.digitize.turn import lies_on_its_side
 
 MIN_SIDE_PX = 128
 MAX_GAP_S = 0.020  # R28: shorter gaps are interpolated
@@ -35,6 +34,15 @@ ISOELECTRIC_SHARE = 0.3
 MIN_ROOF = 0.5  # probability along a pulse's roof; a pulse among the traces is one only if it is in the map
 
 Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Calibrated:
+    """Scale of a page, column of its first sample, and how its leads lie."""
+
+    scale: Scale
+    start_px: float
+    chosen: Hypothesis
 
 
 def digitize_page(
@@ -101,16 +109,11 @@ def _digitize(
         upright = predict(np.ascontiguousarray(np.rot90(page.ink, turns)))
     followed = follow_page(grid_ink, dark, without_frame(upright))
     pulse = _pulse(followed)
-    ends = ends_beside(followed, pulse)
-    scale = settle_scale(followed.grid, pulse, ends.length_px, declared)
-    start_px = start_from_ends(ends, scale.px_per_s)
-    chosen, source = choose_layout(_rows_for_checks(followed, start_px, scale), wanted)
-    if pulse is not None and pulse.upside_down != chosen.upside_down:
-        raise DigitizeRefusal(
-            "LOW_CONFIDENCE",
-            f"the calibration pulse points {'down' if pulse.upside_down else 'up'}, the leads say otherwise",
-            "check that the scan is not mirrored",
-        )
+    calibrated = _calibrated(followed, pulse, declared, wanted)
+    if pulse is not None and pulse.upside_down != calibrated.chosen.upside_down:
+        # Twelve leads know better which way is up than one rectangle, which the grid may have drawn.
+        calibrated = _calibrated(followed, None, declared, wanted)
+    scale, start_px, chosen = calibrated.scale, calibrated.start_px, calibrated.chosen
     followed = follow_again(followed, _break_columns(followed, chosen, start_px, scale.px_per_s))
     segments = [
         _read(followed, chosen, segment, start_px, scale, turns) for segment in chosen.layout.segments
@@ -123,7 +126,7 @@ def _digitize(
         mv=assemble(segments, chosen.layout.duration_s),
         rate_hz=RATE_HZ,
         layout=chosen.layout.name,
-        layout_source=source,
+        layout_source="recognised" if wanted is None else "declared",
         quarter_turns=(turns + 2 * chosen.upside_down) % 4,
         skew_deg=followed.skew_deg,
         scale=scale,
@@ -132,6 +135,15 @@ def _digitize(
         confidence=confidence.page_confidence(segments, checks),
         mask=np.rot90(upright, -turns) >= np.float32(WAVEFORM),
     )
+
+
+def _calibrated(
+    page: Followed, pulse: Pulse | None, declared: Declared, wanted: Layout | None
+) -> _Calibrated:
+    ends = ends_beside(page, pulse)
+    scale = settle_scale(page.grid, pulse, ends.length_px, declared)
+    start_px = start_from_ends(ends, scale.px_per_s)
+    return _Calibrated(scale, start_px, choose_layout(_rows_for_checks(page, start_px, scale), wanted))
 
 
 def grid_and_dark(page: Page) -> tuple[NDArray[np.uint8], Array]:
@@ -163,16 +175,13 @@ def _pulse(page: Followed) -> Pulse | None:
     dark = without_grid(page.dark, page.grid)
     highest_px = 1.2 * page.pitch_px
     pulse = find_pulse(dark, page.rows_v_px, spans, sizes or None, highest_px, usual)
-    if pulse is None:  # the page may stand on its head
+    if pulse is None or pulse.score < MIN_UNUSUAL_SCORE:  # the page may stand on its head
         turned = [(width - stop, width - start) for start, stop in reversed(spans)]
         rows_v_px = dark.shape[0] - 1 - page.rows_v_px[::-1]
-        pulse = find_pulse(dark[::-1, ::-1], rows_v_px, turned, sizes or None, highest_px, usual)
-        if pulse is not None and pulse.score < MIN_UNUSUAL_SCORE:
-            pulse = None
-        if pulse is not None:
-            pulse = replace(
-                pulse, left_px=width - 1 - pulse.right_px, foot_px=-pulse.foot_px, upside_down=True
-            )
+        other = find_pulse(dark[::-1, ::-1], rows_v_px, turned, sizes or None, highest_px, usual)
+        if other is not None and other.score > (pulse.score if pulse else 0.0):
+            left_px = width - 1 - other.right_px
+            pulse = replace(other, left_px=left_px, foot_px=-other.foot_px, upside_down=True)
     if pulse is None or pulse.right_px <= first + 2 or pulse.left_px >= last - 2:
         return pulse
     return pulse if _is_in_map(page, pulse) else None
@@ -210,7 +219,7 @@ def _break_columns(page: Followed, chosen: Hypothesis, start_px: float, px_per_s
     ]
 
 
-def choose_layout(rows_mv: list[NDArray[np.float64]], wanted: Layout | None) -> tuple[Hypothesis, str]:
+def choose_layout(rows_mv: list[NDArray[np.float64]], wanted: Layout | None) -> Hypothesis:
     """Pick the layout and which way up the page is.
 
     Args:
@@ -218,7 +227,7 @@ def choose_layout(rows_mv: list[NDArray[np.float64]], wanted: Layout | None) -> 
         wanted: Declared layout, or None.
 
     Returns:
-        The reading of the page that keeps the laws best, and `declared` or `recognised`.
+        The reading of the page that keeps the laws best.
 
     Raises:
         DigitizeRefusal: `LAYOUT_UNKNOWN`.
@@ -242,7 +251,7 @@ def choose_layout(rows_mv: list[NDArray[np.float64]], wanted: Layout | None) -> 
             "give the page's layout with --layout",
             scores={f"{h.layout.name}{' upside down' * h.upside_down}": round(h.score, 3) for h in ranked},
         )
-    return best, "declared" if wanted is not None else "recognised"
+    return best
 
 
 def _sampled(

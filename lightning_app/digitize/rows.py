@@ -17,6 +17,7 @@ WAVEFORM = 0.15  # Li et al. 2020, section 2.3; PROTOCOL R26: exactly 0.15 count
 MIN_WIDTH_PX = 10  # shorter pieces are specks and letters; they do not help to find rows
 MIN_ROW_SHARE = 0.2  # of the page's columns that must agree on the number of rows
 MAX_EDGE_LINE_PX = 8
+SIDE_MARGIN = 1.3
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,19 @@ def find_rows(mask: NDArray[np.uint8]) -> Rows | None:
     level = middle - slope * (columns - (width - 1) / 2)[:, None]
     full = np.flatnonzero(per_column >= max(1, n_rows / 2))
     return Rows(np.median(level, axis=0), slope, len(columns) / inked, int(full[0]), int(full[-1]))
+
+
+def lies_on_its_side(mask: NDArray[np.uint8]) -> bool:
+    """Whether the traces of a page run up and down, after a quarter turn either way.
+
+    Args:
+        mask: (H, W) 0/1 from `clean_mask`.
+
+    Returns:
+        True when its pixel rows agree far better on a number of traces than its columns do.
+    """
+    upright, turned = find_rows(mask), find_rows(np.ascontiguousarray(np.rot90(mask)))
+    return turned is not None and (upright is None or turned.share > SIDE_MARGIN * upright.share)
 
 
 def _common_slope(columns: NDArray[np.intp], middle: NDArray[np.float64]) -> float:

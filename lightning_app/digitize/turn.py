@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
 
 from lightning_app.digitize.grid import Grid
 
@@ -79,22 +78,3 @@ def straighten(shape: tuple[int, int], grid: Grid, rows_skew_deg: float) -> Stra
     low = corners.min(axis=0)
     span = np.ceil(corners.max(axis=0) - low).astype(int) + 1
     return Straightening(np.column_stack([axes, -low]), int(span[0]), int(span[1]))
-
-
-def lies_on_its_side(mask: NDArray[np.uint8]) -> bool:
-    """Tell whether the traces of a page run up and down (a quarter turn, either way).
-
-    Args:
-        mask: (H, W) 0/1.
-
-    Returns:
-        True when columns hold the waveform together better than rows do: an upright page has long level
-        stretches, so its ink gathers in few rows but spreads evenly over the columns.
-    """
-    return _gathering(mask.sum(axis=0)) > 1.5 * _gathering(mask.sum(axis=1))
-
-
-def _gathering(profile: NDArray[np.generic]) -> float:
-    """Relative spread of a projection, smoothed over a hundredth of its length."""
-    smooth = gaussian_filter1d(profile.astype(np.float64), max(1.0, len(profile) / 100))
-    return float(smooth.std() / (smooth.mean() + 1e-9))

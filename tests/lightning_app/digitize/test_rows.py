@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from datamodules.layout import known_layouts
-from lightning_app.digitize.rows import clean_mask, find_rows, without_frame
+from lightning_app.digitize.rows import clean_mask, find_rows, lies_on_its_side, without_frame
 from tests.lightning_app.digitize.drawing import draw, heart
 
 MV = heart()
@@ -16,6 +16,8 @@ def test_rows_of_every_layout(name):
     assert len(rows.y_px) == layout.n_rows
     assert rows.skew_deg == pytest.approx(degrees, abs=0.1)
     assert np.abs(rows.y_px - page.row_y_px).max() < 3
+    assert not lies_on_its_side(clean_mask(page.mask.astype(np.float32)))
+    assert lies_on_its_side(clean_mask(np.rot90(page.mask).astype(np.float32)))
 
 
 def test_blank_and_noise_have_no_rows():
