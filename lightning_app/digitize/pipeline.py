@@ -23,7 +23,7 @@ from lightning_app.digitize.mirror import refuse_if_mirrored
 from lightning_app.digitize.pulse import MIN_UNUSUAL_SCORE, Pulse, find_pulse, without_grid
 from lightning_app.digitize.record import assemble
 from lightning_app.digitize.results import RATE_HZ, Digitized, DigitizeRefusal, Refusal, Scale, SegmentReading
-from lightning_app.digitize.rows import WAVEFORM, clean_mask, lies_on_its_side, without_frame
+from lightning_app.digitize.rows import WAVEFORM, clean_mask, lies_on_its_side, mended, without_frame
 from lightning_app.digitize.scale import DURATION_S, GAINS_MM_MV, PULSE_S, Declared, likely_mm, settle_scale
 from lightning_app.digitize.timing import break_times, ends_beside, start_from_ends
 
@@ -101,13 +101,13 @@ def _digitize(
             f"{probability.shape[1]} x {probability.shape[0]} px",
             f"scan with at least {MIN_SIDE_PX} px",
         )
-    turns = 1 if lies_on_its_side(clean_mask(without_frame(probability))) else 0
+    turns = 1 if lies_on_its_side(clean_mask(mended(without_frame(probability)))) else 0
     grid_ink, dark = grid_and_dark(page)
     grid_ink, dark = np.rot90(grid_ink, turns), np.rot90(dark, turns)
     upright = np.ascontiguousarray(np.rot90(probability, turns))
     if turns and predict is not None:
         upright = predict(np.ascontiguousarray(np.rot90(page.ink, turns)))
-    followed = follow_page(grid_ink, dark, without_frame(upright))
+    followed = follow_page(grid_ink, dark, mended(without_frame(upright)))
     pulse = _pulse(followed)
     calibrated = _calibrated(followed, pulse, declared, wanted)
     if pulse is not None and pulse.upside_down != calibrated.chosen.upside_down:

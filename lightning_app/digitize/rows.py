@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 WAVEFORM = 0.15  # Li et al. 2020, section 2.3; PROTOCOL R26: exactly 0.15 counts
 MIN_WIDTH_PX = 10  # shorter pieces are specks and letters; they do not help to find rows
+MIN_AREA_PX = 9
 MIN_ROW_SHARE = 0.2  # of the page's columns that must agree on the number of rows
 MAX_EDGE_LINE_PX = 8
 SIDE_MARGIN = 1.3
@@ -106,6 +107,23 @@ def without_frame(probability: NDArray[np.float32]) -> NDArray[np.float32]:
         columns = _frame_width(edge)
         edge[:columns] = edge[columns]
     return clean
+
+
+def mended(probability: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Take specks out of a probability map and close holes of one pixel in its strokes.
+
+    Args:
+        probability: (H, W) in [0, 1].
+
+    Returns:
+        The map without components of fewer than nine pixels. Holes are closed up and down only: side by
+        side, a single pixel of paper parts the two flanks of a QRS complex.
+    """
+    _, labels, stats, _ = cv2.connectedComponentsWithStats((probability >= WAVEFORM).astype(np.uint8))
+    specks = stats[:, cv2.CC_STAT_AREA] < MIN_AREA_PX
+    specks[0] = False
+    clean = np.where(specks[labels], np.float32(0), probability)
+    return np.asarray(cv2.morphologyEx(clean, cv2.MORPH_CLOSE, np.ones((3, 1), np.uint8)), dtype=np.float32)
 
 
 def _frame_width(probability: NDArray[np.float32]) -> int:
