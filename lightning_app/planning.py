@@ -121,7 +121,7 @@ def _given(name: str, path: Path) -> CohortPlace:
 
 
 def _made(name: str, recipe: CohortRecipe, signals: str, runs: Path) -> CohortPlace:
-    from datamodules.rendering.make import recipe_sha256
+    from datamodules.rendering.recipe import recipe_sha256
 
     # Only the simulator depends on the seed; a folder of records is read once for all cohorts.
     fingerprint = _fingerprint(signals, recipe.seed if signals == "simulated" else 0)

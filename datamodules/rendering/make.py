@@ -7,7 +7,6 @@ processes nor the order in which they finish changes a pixel.
 from __future__ import annotations
 
 import hashlib
-import json
 import multiprocessing
 import os
 import secrets
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -28,16 +27,12 @@ from datamodules.files import write_atomic
 from datamodules.layout import LEADS, Layout, load_layout
 from datamodules.page import write_binary_tiff, write_colour_png, write_mask_png
 from datamodules.rendering import binary, colour, pseudo
-from datamodules.rendering.difficulty import NOMINAL, RENDER_VERSION, Difficulty
+from datamodules.rendering.difficulty import NOMINAL, Difficulty
 from datamodules.rendering.pages import RenderedPage
+from datamodules.rendering.recipe import SHARES, Kind, recipe_of, sha256_of_recipe
 from datamodules.signals import Recording, cart_filter, choose_records, open_signals
 from datamodules.wfdb_files import write_record
 
-Kind = Literal["binary", "pseudo", "colour"]
-
-# Parts of the patients each kind draws from: pre-training, training and the independent test never share
-# a patient, whatever the seeds (PROTOCOL R6).
-SHARES: dict[Kind, tuple[float, float]] = {"binary": (0.0, 0.6), "pseudo": (0.6, 0.75), "colour": (0.75, 1.0)}
 PAPER_LAYOUTS = {"four_line": 81, "six_line": 14, "seven_line": 1}  # Li et al. 2020, section 2.1
 COLOUR_LAYOUTS = ("3x4+1", "3x4", "6x2", "12x1", "3x4+3", "6x2+1")
 SCANS_PER_PROCESS = 64  # below that, starting another process takes longer than it saves
@@ -124,7 +119,7 @@ def make_cohort(
             written.append(one)
             if on_progress:
                 on_progress(len(written), scans)
-        recipe = _recipe(kind, scans, seed, source.fingerprint(), layouts, share, difficulty)
+        recipe = recipe_of(kind, scans, seed, source.fingerprint(), layouts, share, difficulty)
         write_cohort(
             building,
             f"{kind}-{scans}-seed{seed}",
@@ -137,34 +132,6 @@ def make_cohort(
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return out
-
-
-def recipe_sha256(
-    kind: Kind,
-    scans: int,
-    seed: int,
-    signals_fingerprint: str,
-    *,
-    layouts: Sequence[str] | None = None,
-    share: tuple[float, float] | None = None,
-    difficulty: Difficulty = NOMINAL,
-) -> str:
-    """Hash of everything a cohort is made from, without making it.
-
-    Args:
-        kind: As in `make_cohort`.
-        scans: As in `make_cohort`.
-        seed: As in `make_cohort`.
-        signals_fingerprint: `SignalSource.fingerprint()` of the source opened with the same seed.
-        layouts: As in `make_cohort`.
-        share: As in `make_cohort`.
-        difficulty: As in `make_cohort`.
-
-    Returns:
-        SHA-256 in hex; `cohort.yaml` of the made cohort says the same.
-    """
-    recipe = _recipe(kind, scans, seed, signals_fingerprint, layouts, share or SHARES[kind], difficulty)
-    return _sha256(recipe)
 
 
 def assign_layouts(kind: Kind, scans: int, seed: int, layouts: Sequence[str] | None = None) -> list[Layout]:
@@ -253,31 +220,6 @@ def _check(kind: str, scans: int, workers: int | None, out: Path) -> None:
         raise ConfigError(problems)
 
 
-def _recipe(
-    kind: Kind,
-    scans: int,
-    seed: int,
-    signals_fingerprint: str,
-    layouts: Sequence[str] | None,
-    share: tuple[float, float],
-    difficulty: Difficulty,
-) -> dict[str, Any]:
-    return {
-        "kind": kind,
-        "scans": scans,
-        "seed": seed,
-        "signals_fingerprint": signals_fingerprint,
-        "layouts": None if layouts is None else list(layouts),
-        "share": list(share),
-        "difficulty": difficulty.name,
-        "render_version": RENDER_VERSION,
-    }
-
-
-def _sha256(recipe: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
-
-
 def _draw_all(tasks: list[ScanTask], folder: Path, workers: int | None) -> Iterator[WrittenScan]:
     """Draw and write all scans, here or in several processes; they come in order."""
     if workers is None:
@@ -356,7 +298,7 @@ def _provenance(
     provenance: dict[str, Any] = {
         "text": "Rendered by Inkbeat from digital signals; no patient's paper was scanned.",
         "recipe": recipe,
-        "recipe_sha256": _sha256(recipe),
+        "recipe_sha256": sha256_of_recipe(recipe),
         "recordings": len({task.recording.record_id for task in tasks}),
         "records_rejected": [str(problem) for problem in rejects],
     }

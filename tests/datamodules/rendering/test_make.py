@@ -11,8 +11,9 @@ from datamodules.cohort import Cohort
 from datamodules.errors import ConfigError
 from datamodules.geometry import Geometry
 from datamodules.layout import LEADS
-from datamodules.rendering.make import SHARES, assign_layouts, make_cohort, recipe_sha256
+from datamodules.rendering.make import SHARES, assign_layouts, make_cohort
 from datamodules.rendering.pages import draw_mask
+from datamodules.rendering.recipe import recipe_sha256
 from datamodules.signals import Recording, open_signals
 from datamodules.wfdb_files import read_record, write_record
 from tests.datamodules.rendering.recordings import beats
