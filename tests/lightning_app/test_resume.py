@@ -103,7 +103,7 @@ def test_a_damaged_checkpoint_is_passed_over(undisturbed, tmp_path):
 
 
 def test_two_processes_never_work_on_one_cell(tmp_path):
-    slow = tiny_with(**{"models.0.init_args": {"channels": 2, "sleep_s": 0.5}})
+    slow = tiny_with(**{"models.0.init_args": {"channels": 2, "sleep_s": 20.0}})
     (job,) = cell_runs.planned_jobs(slow, tmp_path)
     first = cell_runs.start(job)
     cell_runs.wait_for(lambda: Store(job.sweep_dir).state(job.key) == "running")

@@ -1,5 +1,6 @@
 """W&B runs are read back with W&B's own reader; the service itself is never needed."""
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -112,22 +113,21 @@ def test_key_in_netrc_is_found(tmp_path):
 def silent_server():
     """Accepts connections and never answers."""
     server = socket.create_server(("127.0.0.1", 0))
+    server.settimeout(0.1)
     kept = []
     stop = threading.Event()
 
     def accept():
         while not stop.is_set():
-            try:
-                kept.append(server.accept())
-            except OSError:
-                return
+            with contextlib.suppress(TimeoutError):
+                kept.append(server.accept()[0])
 
-    thread = threading.Thread(target=accept, daemon=True)
+    thread = threading.Thread(target=accept)
     thread.start()
     yield f"http://127.0.0.1:{server.getsockname()[1]}"
     stop.set()
-    server.close()
-    for connection, _ in kept:
+    thread.join()
+    for connection in (server, *kept):
         connection.close()
 
 
