@@ -21,7 +21,6 @@ import numpy.typing as npt
 
 from datamodules.cohort import Cohort, Scan
 from datamodules.errors import DataError
-from datamodules.layout import Layout, load_layout
 from datamodules.signals import RATE_HZ, resampled
 from lightning_app.cells import write_durably
 from lightning_app.digitize.pipeline import digitize_page
@@ -57,6 +56,7 @@ class Reader:
     def __init__(self, cohort: Cohort, folder: Path) -> None:
         self._cohort = cohort
         self._folder = folder
+        self._layouts = cohort.layouts
 
     def __call__(self, scan: Scan, probability: npt.NDArray[np.float32]) -> dict[str, Any]:
         """Read one scan.
@@ -69,18 +69,18 @@ class Reader:
             `digitized`: `read`, a refusal's code, or empty for a scan without truth; and the columns of
             `evaluate.scan_rows` where there is a truth.
         """
-        if not scan.signal or not scan.layout:
+        if not scan.signal or scan.layout not in self._layouts:
             return {"digitized": ""}
         try:
             return self._score(scan, probability, self._known(scan).true)
         except DataError as error:  # a truth with gaps, too short or missing: nothing to score against
             log.warning("%s is not scored as a signal: %s", scan.scan_id, error)
-            return {"digitized": error.problems[0].code}
+            return {"digitized": ""}
 
     def _score(self, scan: Scan, probability: npt.NDArray[np.float32], true: Values) -> dict[str, Any]:
         state, read_mv = self._read(scan, probability)
         true_mv = resampled(self._cohort.load_signal(scan), RATE_HZ).mv
-        return {"digitized": state, **signal_row(read_mv, true_mv, RATE_HZ, self._layout(scan), true)}
+        return {"digitized": state, **signal_row(read_mv, true_mv, RATE_HZ, self._layouts[scan.layout], true)}
 
     def _read(
         self, scan: Scan, probability: npt.NDArray[np.float32]
@@ -89,7 +89,7 @@ class Reader:
             result = digitize_page(
                 self._cohort.load_page(scan),
                 probability,
-                layout=self._layout(scan),
+                layout=self._layouts[scan.layout],
                 px_per_s=scan.px_per_s,
                 px_per_mv=scan.px_per_mv,
             )
@@ -98,10 +98,6 @@ class Reader:
             log.exception("%s could not be digitized", scan.scan_id)
             return "ERROR", None
         return (READ, result.mv) if isinstance(result, Digitized) else (result.code, None)
-
-    def _layout(self, scan: Scan) -> Layout:
-        own = self._cohort.layouts.get(scan.layout)
-        return own or load_layout(scan.layout)
 
     def _known(self, scan: Scan) -> Known:
         path = self._folder / f"{scan.scan_id}.json"
@@ -112,7 +108,7 @@ class Reader:
 
     def _work_out(self, scan: Scan) -> Known:
         true_mv = resampled(self._cohort.load_signal(scan), RATE_HZ).mv
-        true = parameter_row(true_mv, RATE_HZ, self._layout(scan), "true")
+        true = parameter_row(true_mv, RATE_HZ, self._layouts[scan.layout], "true")
         if scan.mask is None:
             return Known(true, {})
         mask = (self._cohort.load_mask(scan) > 0).astype(np.float32)

@@ -154,7 +154,7 @@ def _label(picture: NDArray[np.uint8], segment: SegmentReading, colour: tuple[in
 
 
 def describe(result: Digitized | Refusal) -> dict[str, Any]:
-    """The content of NAME.json; docs/digitize.md explains every key."""
+    """The content of NAME.json; docs/digitize.md says what it means and what it does not."""
     if isinstance(result, Refusal):
         refusal = {"code": result.code, "reason": result.reason, "remedy": result.remedy}
         return {

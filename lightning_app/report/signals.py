@@ -72,14 +72,15 @@ def signal_tables(folders: Sequence[Path], rows: pd.DataFrame, models: Sequence[
 def _one_row_per_scan(rows: pd.DataFrame) -> pd.DataFrame:
     """Average the weight seeds of each scan, as the ranking does; the first seed tells the state."""
     identity = ["scan_id", "patient_id", "layout"]
-    numbers = rows.groupby(identity, sort=True).mean(numeric_only=True)
+    # No reading is no agreement, for each seed: leaving refused pages out would reward refusing.
+    counted = rows.assign(counted_pcc=rows["signal_pcc"].fillna(0.0))
+    numbers = counted.groupby(identity, sort=True).mean(numeric_only=True)
     states = rows.groupby(identity, sort=True)[STATE].first()
     return numbers.join(states).reset_index()
 
 
 def _summary(model: str, rows: pd.DataFrame, ceiling: pd.DataFrame | None) -> dict[str, Any]:
-    # No reading is no agreement: leaving refused pages out would reward refusing.
-    pcc = rows["signal_pcc"].fillna(0.0)
+    pcc = rows["counted_pcc"]
     trials = bootstrap_mean(pcc.to_numpy(), rows["patient_id"].to_numpy())
     best = _of(ceiling, rows)
     snr_db = rows["signal_snr_db"].dropna()

@@ -42,6 +42,12 @@ def test_a_refused_page_counts_as_no_agreement(rows):
     assert summary.loc["A", "signal_pcc_ci_low"] < summary.loc["A", "signal_pcc_mean"]
 
 
+def test_a_page_one_seed_refused_counts_half(rows):
+    again = rows[rows["model"] == "A"].assign(digitized="NO_WAVEFORM", signal_pcc=np.nan)
+    summary = signal_tables([], pd.concat([rows, again]), ["A"]).summary
+    assert summary["signal_pcc_mean"].item() == pytest.approx(0.98 / 2)
+
+
 def test_table1_has_a_part_for_every_model(rows):
     table = signal_tables([], rows, ["A", "B"]).table1
     assert table["model"].unique().tolist() == ["A", "B"]
