@@ -10,7 +10,7 @@
         metrics.csv                    one row per epoch
         model.safetensors, last.ckpt   final weights; last checkpoint
         environment.json, log.txt      where and with what it ran; what was said
-        timing.json                    how long it took; apart, because no result may depend on it
+        timing.json                    what it spent; apart, because no result may depend on it
         wandb/                         the run as W&B sees it
 
 A cell is done when its `result.json` says so, whatever an engine believes. While a process works on it, it
@@ -220,11 +220,15 @@ class Store:
 
     def progress(self, key: str) -> dict[str, Any]:
         """Read what a running cell last said about itself; empty if nothing."""
-        return _read_leniently(self.folder(key) / PROGRESS)
+        return read_leniently(self.folder(key) / PROGRESS)
+
+    def timing(self, key: str) -> dict[str, Any]:
+        """Read what a cell has spent; empty if it does not say."""
+        return read_leniently(self.folder(key) / TIMING)
 
     def seconds(self, key: str) -> float | None:
         """Read how long a finished cell took in its last process, s; None if it does not say."""
-        value = _read_leniently(self.folder(key) / TIMING).get("seconds")
+        value = self.timing(key).get("seconds")
         return float(value) if isinstance(value, int | float) else None
 
     def write_plan(self, plan: Mapping[str, Any]) -> None:
@@ -248,7 +252,7 @@ class Store:
         return read_json(path)
 
 
-def _read_leniently(path: Path) -> dict[str, Any]:
+def read_leniently(path: Path) -> dict[str, Any]:
     """Read a JSON object that nothing depends on; empty if there is none."""
     try:
         value = json.loads(path.read_bytes())

@@ -6,18 +6,21 @@ import importlib
 import inspect
 import json
 import pkgutil
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import click
 
 
 @click.command()
+@click.argument("sweeps", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def models(as_json: bool) -> None:
-    """List every architecture with its parameters and multiply-adds per 128x128 patch."""
+def models(sweeps: tuple[Path, ...], as_json: bool) -> None:
+    """List every architecture, or the networks of SWEEPS, with parameters and multiply-adds per patch."""
     from lightning_app.sweep_commands import table
 
-    rows = [describe(kind, arguments) for kind, arguments in architectures()]
+    rows = [describe(kind, arguments) for kind, arguments in networks_of(sweeps) or architectures()]
     if as_json:
         click.echo(json.dumps({"models": rows}, indent=1))
         return
@@ -26,6 +29,16 @@ def models(as_json: bool) -> None:
         row["macs_per_patch"] = f"{row['macs_per_patch'] / 1e9:.2f} G"
         row["init_args"] = json.dumps(row["init_args"])
     click.echo(table(rows))
+
+
+def networks_of(sweeps: Iterable[Path]) -> list[tuple[Any, dict[str, Any]]]:
+    """Find the distinct networks of sweep files: class and the arguments its size depends on."""
+    from lightning_app.costs import network
+    from lightning_app.specs import load_sweep
+    from lightning_app.train import class_of
+
+    names = {network(entry) for path in sweeps for entry in load_sweep(path).models}
+    return [(class_of(class_path), arguments) for class_path, arguments in map(json.loads, sorted(names))]
 
 
 def architectures() -> list[tuple[Any, dict[str, Any]]]:

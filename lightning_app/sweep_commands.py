@@ -45,17 +45,20 @@ def _plan(sweep: Path, out: Path, overrides: tuple[str, ...]) -> Plan:
 @set_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plan(sweep: Path, out: Path, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Show the cells of a sweep file, their keys and how far each is."""
+    """Show the cells of a sweep file, how far each is, and what all of them cost."""
+    from lightning_app.costs import estimate, in_words
     from lightning_app.planning import as_row, count_states
 
     planned = _plan(sweep, out, overrides)
     states = planned.states()
     rows = [{**as_row(cell), "state": states[cell.key]} for cell in planned.cells]
+    cost = estimate(planned, {key for key, state in states.items() if state != "done"})
     if as_json:
-        click.echo(json.dumps({"cells": rows}, indent=1, ensure_ascii=False))
+        click.echo(json.dumps({"cells": rows, "cost": cost}, indent=1, ensure_ascii=False))
         return
     click.echo(table(rows))
     click.echo(f"{len(rows)} cells: {count_states(states)}")
+    click.echo(in_words(cost))
 
 
 @click.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def score_pages(
     evaluation: Evaluation,
     device: torch.device,
     predictions: Path,
-    between: Callable[[int, int, float], None],
+    between: Callable[[int, int, float, float], None],
     read: Read | None = None,
     precision: str = "32-true",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -36,7 +37,8 @@ def score_pages(
         evaluation: Threshold and window overlap.
         device: Where the model computes.
         predictions: Folder for one 1-bit PNG per scan.
-        between: Called after each page with its number, the number of pages and its Dice.
+        between: Called after each page with its number, the number of pages, its Dice and the seconds its
+            prediction took.
         read: Digitizes a scan from its probability and scores the signal; what it returns joins the row.
         precision: As the model was trained; `bf16-mixed` predicts in bfloat16, too.
 
@@ -53,10 +55,12 @@ def score_pages(
     predictions.mkdir(parents=True, exist_ok=True)
     rows, counts = [], []
     for number, scan in enumerate(scans, start=1):
+        began = time.monotonic()
         with labels_hidden():  # a page or a prediction made with its own truth is a leak (E5)
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
                 probability = predict_page(ready, datamodule.page(scan), overlap_px=evaluation.overlap_px)
             predicted = to_mask(probability, evaluation.threshold).numpy()
+        predict_s = time.monotonic() - began
         truth = np.asarray(datamodule.mask(scan)) > 0
         metrics = scan_metrics(predicted, truth, scan.px_per_mv)
         counts += threshold_curve(probability.numpy(), truth).rows(scan_id=scan.scan_id)
@@ -65,7 +69,7 @@ def score_pages(
         # As text: a number would be averaged like a metric.
         signal = read(scan, probability.numpy()) if read else {}
         rows.append({**identity, "metrics_version": str(METRICS_VERSION), **metrics, **signal})
-        between(number, len(scans), metrics["dice"])
+        between(number, len(scans), metrics["dice"], predict_s)
     return pd.DataFrame(rows), pd.DataFrame(counts)
 
 

@@ -50,7 +50,6 @@ from lightning_app.cells import (
     PROGRESS,
     RESULT,
     SPEC,
-    TIMING,
     CellLock,
     Store,
     read_json,
@@ -63,9 +62,11 @@ from lightning_app.checkpoints import Checkpoints
 from lightning_app.engines import EXIT_BUSY, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Job, Slot
 from lightning_app.engines.cell_process import CELL_PROCESS_VARIABLE
 from lightning_app.leakage import NoLeakage, check_training
+from lightning_app.prepare import cores
 from lightning_app.reading import Reader
 from lightning_app.specs import HELD_OUT, CellSpec, Component
 from lightning_app.testing import accelerator_device, score_pages
+from lightning_app.timing import Clock, add, note, note_peak_memory, note_rate
 from models.complexity import macs_per_patch, parameters
 
 log = logging.getLogger(__name__)
@@ -238,6 +239,7 @@ class _Cell:
             float(os.environ.get(SAVE_EVERY_VARIABLE, SAVE_EVERY_S)),
         )
         callbacks = [
+            Clock(self.folder),
             KeyedRandomness(self.spec.seeds.weights, number),
             Watch(self.progress, stage, self.stop),
             NoLeakage(stage, self._test_scans),
@@ -324,8 +326,9 @@ class _Cell:
     def _test_on(self, name: str, component: Component, module: Any, device: torch.device) -> None:
         dices: list[float] = []
 
-        def between(number: int, total: int, dice: float) -> None:
+        def between(number: int, total: int, dice: float, predict_s: float) -> None:
             dices.append(dice)
+            add(self.folder, predict_s=predict_s, predicted_pages=1)
             if name == HELD_OUT:
                 self.progress.keep(dice=_mean(pd.Series(dices)))
             self.progress.write(f"test {name}", step=number, steps=total)
@@ -457,8 +460,7 @@ class _Cell:
         dice = {name: _mean(group["dice"]) for name, group in scans.groupby("test_set", sort=True)}
         self.progress.write("record")
         self.tracking.finish(self.rows, scans, {**cost, "dice": dice})
-        spent = {"seconds": time.monotonic() - started, "cpu_seconds": time.process_time()}
-        write_json(self.folder / TIMING, {name: round(value, 1) for name, value in spent.items()})
+        self._note_time(started, cost["macs"])
         result = result_of(
             self.folder,
             self.spec.key,
@@ -470,6 +472,17 @@ class _Cell:
         )
         write_json(self.folder / RESULT, result)
         (self.folder / PROGRESS).unlink(missing_ok=True)
+
+    def _note_time(self, started: float, macs: int) -> None:
+        note_peak_memory(self.folder)
+        note(self.folder, seconds=time.monotonic() - started, cpu_seconds=time.process_time())
+        note_rate(self.folder, macs, self.spec.evaluation.overlap_px)
+        on_gpu = torch.cuda.is_available()
+        note(
+            self.folder,
+            machine=torch.cuda.get_device_name(0) if on_gpu else _processor(),
+            at_a_time=1 if on_gpu else cores() // self.slot.threads,
+        )
 
     def _labelled(self, tables: list[pd.DataFrame]) -> pd.DataFrame:
         """Join the tables of all test sets and say which cell they are of."""

@@ -39,6 +39,24 @@ def test_random_kills_change_nothing(undisturbed, tmp_path):
     assert not verify(job.sweep_dir)
 
 
+def test_a_cell_tells_what_it_spent(tmp_path):
+    (job,) = cell_runs.planned_jobs(TINY, tmp_path)
+    process = cell_runs.start(job)
+    folder = Store(job.sweep_dir).folder(job.key)
+    cell_runs.wait_for(lambda: (folder / "metrics.csv").is_file())
+    process.kill()
+    process.join()
+    assert cell_runs.run(job) == 0
+    told = Store(job.sweep_dir).timing(job.key)
+    # 2 + 3 x 3 steps of one patch; an epoch that was trained twice is counted twice, with its time.
+    assert 11 <= told["trained_patches"] <= 20
+    assert told["predicted_pages"] == 2 + 1
+    assert told["train_s"] >= 0 < told["predict_s"]
+    assert told["peak_memory_mb"] > 50
+    assert told["train_flop"] == 2 * 3 * told["trained_patches"] * read_json(folder / "result.json")["macs"]
+    assert "timing.json" not in read_json(folder / "result.json")["artefacts"]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_two_hundred_random_kills_change_nothing(undisturbed, tmp_path):
