@@ -235,11 +235,12 @@ def fits_on(store: PageStore, device: torch.device) -> bool:
     return store.n_bytes <= DEVICE_MEMORY_SHARE * free_bytes
 
 
-def store_in_memory(pages: Iterable[tuple[UInt8Array, UInt8Array]]) -> PageStore:
+def store_in_memory(pages: Iterable[tuple[UInt8Array, UInt8Array]], min_side_px: int = PATCH_PX) -> PageStore:
     """Keep pages in memory.
 
     Args:
         pages: Ink (H, W) uint8, 255 = ink, and mask (H, W) uint8 0/1 of every page.
+        min_side_px: Smaller pages are padded to this side with paper; at least the patch side.
 
     Returns:
         The store, in the order of `pages`.
@@ -247,14 +248,17 @@ def store_in_memory(pages: Iterable[tuple[UInt8Array, UInt8Array]]) -> PageStore
     block = bytearray()
     records = []
     for ink, mask in pages:
-        encoded, record = _encode(ink, mask, len(block))
+        encoded, record = _encode(ink, mask, len(block), min_side_px)
         block += encoded
         records.append(record)
     return PageStore(_Memory(block), _table(records))
 
 
 def store_in_file(
-    folder: Path, content_key: str, pages: Iterable[tuple[UInt8Array, UInt8Array]]
+    folder: Path,
+    content_key: str,
+    pages: Iterable[tuple[UInt8Array, UInt8Array]],
+    min_side_px: int = PATCH_PX,
 ) -> PageStore:
     """Open the cache file of some pages, building it when it is missing or damaged.
 
@@ -265,6 +269,7 @@ def store_in_file(
         folder: Cache folder, created when missing.
         content_key: What the pages are made of, for instance the cohort's content hash.
         pages: As for `store_in_memory`; only read when the file has to be built.
+        min_side_px: As for `store_in_memory`; part of what `content_key` must name.
 
     Returns:
         The store, in the order of `pages`.
@@ -279,7 +284,7 @@ def store_in_file(
         with FileLock(path.with_suffix(".lock")):
             table = _read_table(path)
             if table is None:
-                _write(path, pages)
+                _write(path, pages, min_side_px)
                 table = _read_table(path)
     except OSError as error:
         raise _unwritable(folder, str(error)) from error
@@ -305,9 +310,11 @@ def _stride(width: int, bits: int) -> int:
     return width if bits == 8 else -(-width // 8)
 
 
-def _encode(ink: UInt8Array, mask: UInt8Array, offset: int) -> tuple[bytes, tuple[int, ...]]:
+def _encode(
+    ink: UInt8Array, mask: UInt8Array, offset: int, min_side_px: int
+) -> tuple[bytes, tuple[int, ...]]:
     """Lay one page out as bytes; the record says where its parts lie when the page starts at `offset`."""
-    missing = [(0, max(0, PATCH_PX - length)) for length in ink.shape]
+    missing = [(0, max(0, min_side_px - length)) for length in ink.shape]
     ink, mask = np.pad(ink, missing), np.pad(mask, missing)
     bits = 1 if bool(((ink == 0) | (ink == 255)).all()) else 8
     row_ends = np.cumsum(np.count_nonzero(mask, axis=1)).astype("<u4")
@@ -326,14 +333,14 @@ def _table(records: list[tuple[int, ...]]) -> np.ndarray:
     return np.array(records, dtype=_PAGE)
 
 
-def _write(path: Path, pages: Iterable[tuple[UInt8Array, UInt8Array]]) -> None:
+def _write(path: Path, pages: Iterable[tuple[UInt8Array, UInt8Array]], min_side_px: int) -> None:
     """Write block, table and footer, one page at a time, and rename when all is on disk."""
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with unfinished.open("wb") as file:
             records = []
             for ink, mask in pages:
-                encoded, record = _encode(ink, mask, file.tell())
+                encoded, record = _encode(ink, mask, file.tell(), min_side_px)
                 file.write(encoded)
                 records.append(record)
             table = _table(records).tobytes()

@@ -5,7 +5,8 @@ hooks: by numpy before the transfer, or by index on a CUDA device that holds all
 the patch seed, the epoch and the step alone, so a resumed run sees what the uninterrupted one would have
 seen, and several devices share the patches that one device would get.
 
-Batch contract: {"image": (B, 1, 128, 128) float32, 0 = paper, 1 = ink; "mask": same shape, 0/1}.
+Batch contract: {"image": (B, 1, P, P) float32, 0 = paper, 1 = ink; "mask": same shape, 0/1}; P is 128 unless
+a sweep says `patch_px`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from datamodules.page_store import (
     store_in_memory,
 )
 from datamodules.patches import (
+    PATCH_PX,
     PATCHES_PER_SCAN,
     REACH_PX,
     Int64Array,
@@ -64,6 +66,7 @@ class PatchBatches:
         reach_px: Largest distance of a patch centre from its waveform point, per axis.
         rank: This process, 0..world_size - 1; it takes every world_size-th patch of each batch.
         world_size: Processes that share each batch.
+        size_px: Patch side.
         first_step: Asked when an epoch begins: the step it begins at, above 0 after a resume.
     """
 
@@ -78,13 +81,14 @@ class PatchBatches:
         reach_px: int = REACH_PX,
         rank: int = 0,
         world_size: int = 1,
+        size_px: int = PATCH_PX,
         first_step: Callable[[], int] = lambda: 0,
     ) -> None:
         self._store = store
         self._pages = pages
         self._patch_seed = patch_seed
         self._patches_per_scan = patches_per_scan
-        self._reach_px = reach_px
+        self._reach_px, self._size_px = reach_px, size_px
         self._bounds = batch_bounds(len(pages) * patches_per_scan, batch_size)
         self._share = slice(rank, None, world_size)
         self._first_step = first_step
@@ -131,7 +135,9 @@ class PatchBatches:
         rng = rng_for(self._patch_seed, epoch, step)
         ranks = rng.integers(self._store.waveform_px[pages])
         points = self._store.waveform_points(pages, ranks)
-        corners = draw_patch_corners(points, self._store.shapes[pages], rng, reach_px=self._reach_px)
+        corners = draw_patch_corners(
+            points, self._store.shapes[pages], rng, size_px=self._size_px, reach_px=self._reach_px
+        )
         # The whole batch is drawn in every process, so that the patches do not depend on how many there are.
         return {
             "pages": torch.from_numpy(pages[self._share]),
@@ -165,6 +171,7 @@ class ScanDataModule(pl.LightningDataModule):
         patches_per_scan: Patches each training scan gives in an epoch.
         reach_px: Largest distance of a patch centre from its waveform point, per axis. With the paper's 128
             about a seventh of the patches of our pages hold no waveform, with 64 none (R22).
+        patch_px: Side of a patch; 128 in the paper, larger for networks that need more context.
         cache_dir: Folder for a cache file of the pages, shared by all folds. None: the pages are kept in
             memory, or in `cache` inside the cohort when they are too many for that.
 
@@ -182,6 +189,7 @@ class ScanDataModule(pl.LightningDataModule):
         batch_size: int = 64,
         patches_per_scan: int = PATCHES_PER_SCAN,
         reach_px: int = REACH_PX,
+        patch_px: int = PATCH_PX,
         cache_dir: str | None = None,
     ) -> None:
         super().__init__()
@@ -190,7 +198,7 @@ class ScanDataModule(pl.LightningDataModule):
         self._folder = Path(cohort)
         self._folds, self._fold, self._fold_seed = folds, fold, fold_seed
         self._patch_seed, self._batch_size = patch_seed, batch_size
-        self._patches_per_scan, self._reach_px = patches_per_scan, reach_px
+        self._patches_per_scan, self._reach_px, self._patch_px = patches_per_scan, reach_px, patch_px
         self._cache_dir = Path(cache_dir) if cache_dir else None
         _raise_config(self._wrong_arguments())
         self._cohort: Cohort | None = None
@@ -284,6 +292,7 @@ class ScanDataModule(pl.LightningDataModule):
             reach_px=self._reach_px,
             rank=rank,
             world_size=world_size,
+            size_px=self._patch_px,
             first_step=self._first_step,
         )
         if batches.smallest_share() < 1:
@@ -296,13 +305,13 @@ class ScanDataModule(pl.LightningDataModule):
         if self._device_pages is not None:
             return batch
         assert self._store is not None
-        ink, mask = self._store.crop(batch["pages"].numpy(), batch["corners"].numpy())
+        ink, mask = self._store.crop(batch["pages"].numpy(), batch["corners"].numpy(), self._patch_px)
         return {"image": torch.from_numpy(ink), "mask": torch.from_numpy(mask)}
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Cut the patches on the device if it holds the pages, and bring them to 0..1."""
         if self._device_pages is not None:
-            ink, mask = self._device_pages.crop(batch["pages"], batch["corners"])
+            ink, mask = self._device_pages.crop(batch["pages"], batch["corners"], self._patch_px)
         else:
             ink, mask = batch["image"], batch["mask"]
         batch = unit_range(ink, mask)
@@ -335,10 +344,10 @@ class ScanDataModule(pl.LightningDataModule):
         folder = self._cache_folder()
         if folder is None:
             scans = self._train
-            store = store_in_memory(self._read_pages(scans))
+            store = store_in_memory(self._read_pages(scans), self._patch_px)
         else:  # all folds share one file
             scans = tuple(scan for scan in self.cohort.scans if scan.mask is not None)
-            store = store_in_file(folder, self._content_key(), self._read_pages(scans))
+            store = store_in_file(folder, self._content_key(), self._read_pages(scans), self._patch_px)
         position = {scan.scan_id: i for i, scan in enumerate(scans)}
         pages = np.array([position[scan.scan_id] for scan in self._train], dtype=np.int64)
         _raise_data(
@@ -360,7 +369,8 @@ class ScanDataModule(pl.LightningDataModule):
         """Name everything the cached pixels depend on: the cohort, the class and its own arguments."""
         shared = inspect.signature(ScanDataModule).parameters
         own = {key: value for key, value in self.hparams.items() if key not in shared}
-        return f"{self.cohort.content_sha256} {type(self).__module__}.{type(self).__qualname__} {own}"
+        kind = f"{type(self).__module__}.{type(self).__qualname__}"
+        return f"{self.cohort.content_sha256} {kind} {own} padded to {self._patch_px}"
 
     def _read_pages(self, scans: Sequence[Scan]) -> Iterator[tuple[UInt8Array, UInt8Array]]:
         """Read pages and masks one by one; problems are collected and raised at the end."""
@@ -394,6 +404,8 @@ class ScanDataModule(pl.LightningDataModule):
         for name, count in (("batch_size", self._batch_size), ("patches_per_scan", self._patches_per_scan)):
             if count < 1:
                 problems.append(_wrong(name, count, "1 or more"))
+        if self._patch_px < 16:
+            problems.append(_wrong("patch_px", self._patch_px, "16 or more"))
         if self._reach_px < 0:
             problems.append(_wrong("reach_px", self._reach_px, "0 or more"))
         return problems

@@ -44,6 +44,7 @@ class SegmentationModule(pl.LightningModule):
 
     needs_training = True  # False: a method without weights; it is tested, never fitted
     whole_page = False  # True: a method that sees a page at once; it is never given windows of one
+    window_px = 128  # side of the windows a page is predicted in; Li et al. 2020, section 2.3
 
     def __init__(
         self,

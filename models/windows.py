@@ -82,7 +82,7 @@ def predict_page(
     module: SegmentationModule | InferenceCopy,
     page: Tensor | NDArray[np.generic],
     *,
-    size_px: int = WINDOW_PX,
+    size_px: int | None = None,
     overlap_px: int = OVERLAP_PX,
     batch: int | None = None,
 ) -> Tensor:
@@ -95,7 +95,7 @@ def predict_page(
         module: a model, or the result of `prepare`; computes where its weights lie.
         page: (H, W) ink, uint8 in 0..255 or float32 in 0..1, 0 = paper; padded with paper if
             smaller than size_px.
-        size_px: side of a window.
+        size_px: side of a window; None takes the model's own (`SegmentationModule.window_px`).
         overlap_px: pixels that neighbouring windows share.
         batch: windows per forward pass; None chooses for the device. No effect on the result beyond
             float32 rounding (1e-5).
@@ -108,6 +108,7 @@ def predict_page(
         TypeError: for a page that is neither uint8 nor floating point.
     """
     ready = module if isinstance(module, InferenceCopy) else prepare(module)
+    size_px = size_px or ready.module.window_px
     device = ready.module.device
     ink = _as_ink(page).to(device)
     if ready.module.whole_page:
@@ -118,7 +119,8 @@ def predict_page(
     rows = window_starts(height, size_px, overlap_px)
     columns = window_starts(width, size_px, overlap_px)
     if batch is None:
-        batch = CPU_BATCH if device.type == "cpu" else GPU_BATCH
+        same_pixels = (WINDOW_PX / size_px) ** 2
+        batch = max(1, int((CPU_BATCH if device.type == "cpu" else GPU_BATCH) * same_pixels))
     # float64 is what makes the sums exact; Apple's GPUs do not have it.
     precision = torch.float32 if device.type == "mps" else torch.float64
     total = torch.zeros(padded.shape, dtype=precision, device=device)

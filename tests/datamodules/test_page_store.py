@@ -49,6 +49,18 @@ def test_crops_are_plain_slices_of_the_pages(store):
             np.testing.assert_array_equal(cut, wanted)
 
 
+def test_pages_are_padded_to_larger_patches_too():
+    store = store_in_memory(drawn_pages(), min_side_px=192)
+    assert store.shapes.min() == 192
+    ink, mask = store.crop(np.arange(5), np.zeros((5, 2), dtype=np.int64), 192)
+    for i, (page, waveform) in enumerate(drawn_pages()):
+        height, width = (min(192, side) for side in page.shape)
+        np.testing.assert_array_equal(ink[i, :height, :width], page[:height, :width])
+        np.testing.assert_array_equal(mask[i, :height, :width], waveform[:height, :width])
+        assert not ink[i, height:].any()
+        assert not ink[i, :, width:].any()
+
+
 def test_the_gather_by_index_equals_the_numpy_crops(store):
     pages, corners = random_indices(store)
     on_device = DevicePages(store, torch.device("cpu"))

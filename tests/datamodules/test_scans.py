@@ -108,8 +108,9 @@ def same(first, second):
 # Draws
 
 
-def test_batches_agree_with_a_plain_loop_over_whole_pages(folder):
-    module = scans_of(folder, patch_seed=3)
+@pytest.mark.parametrize("side_px", [PATCH_PX, 48])
+def test_batches_agree_with_a_plain_loop_over_whole_pages(folder, side_px):
+    module = scans_of(folder, patch_seed=3, patch_px=side_px)
     module.setup("fit")
     batches = module.train_dataloader()
     scans = module.train_scans()
@@ -121,12 +122,13 @@ def test_batches_agree_with_a_plain_loop_over_whole_pages(folder):
         rng = rng_for(3, 2, step)
         everywhere = [np.argwhere(masks[i]) for i in chosen]
         points = np.array([points[rng.integers(len(points))] for points in everywhere])
-        corners = draw_patch_corners(points, np.array([masks[i].shape for i in chosen]), rng)
+        shapes = np.array([masks[i].shape for i in chosen])
+        corners = draw_patch_corners(points, shapes, rng, size_px=side_px)
         batch = batches.batch(2, step)
         np.testing.assert_array_equal(batch["corners"], corners)
         got = module.on_after_batch_transfer(module.on_before_batch_transfer(batch, 0), 0)
         for i, scan, (y, x) in zip(range(len(chosen)), chosen, corners, strict=True):
-            window = np.s_[y : y + PATCH_PX, x : x + PATCH_PX]
+            window = np.s_[y : y + side_px, x : x + side_px]
             np.testing.assert_array_equal(got["mask"][i, 0], masks[scan][window])
             np.testing.assert_array_equal(
                 got["image"][i, 0], module.page(scans[scan])[window] / np.float32(255)
