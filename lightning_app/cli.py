@@ -27,6 +27,7 @@ COMMANDS = {
     "models": "lightning_app.model_commands:models",
     "cohort": "lightning_app.cohort_commands:cohort",
     "digitize": "lightning_app.digitize_commands:digitize",
+    "reader": "lightning_app.reader_commands:reader",
     "score": "lightning_app.score_commands:score",
     "figure": "lightning_app.figure_commands:figure",
     "wandb": "lightning_app.wandb_commands:wandb_group",

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lightning_app.digitize.reader import Predict
+    from datamodules.layout import Layout
+    from lightning_app.digitize.reader import Reader
+    from lightning_app.digitize.scale import Declared
 
 REFUSED = DataError.exit_code
 
@@ -25,12 +27,14 @@ REFUSED = DataError.exit_code
     "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the results."
 )
 @click.option(
-    "--weights", type=click.Path(path_type=Path), help="A trained cell's folder or its model.safetensors."
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="A trained cell's folder, its model.safetensors, or a packed reader, instead of the one that ships.",
 )
 @click.option(
     "--mask",
     type=click.Path(path_type=Path),
-    help="Waveform mask of the one image (white = waveform), instead of --weights.",
+    help="Waveform mask of the one image (white = waveform), instead of a network.",
 )
 @click.option("--layout", help="Page layout by name or YAML file; recognised if left out.")
 @click.option(
@@ -66,15 +70,15 @@ def digitize(
     NAME.json, and the exit code is 3. Research use, not a medical device.
     """
     from datamodules.layout import load_layout
+    from lightning_app.digitize.scale import Declared
 
     _check_options(images, weights, mask)
     wanted = load_layout(layout) if layout else None
-    predict = _predict_from(weights, mask)
+    reader = _reader_of(weights) if mask is None else _drawn(mask)
     out.mkdir(parents=True, exist_ok=True)
-    options = {"layout": wanted, **scale, "predict": predict if mask is None else None}
     results = []
     for image in images:
-        results.append(_digitize_one(image, out, predict, options))
+        results.append(_digitize_one(image, out, reader, Declared(**scale), wanted))
         if not as_json:
             click.echo(_line(results[-1]))
     if as_json:
@@ -84,10 +88,9 @@ def digitize(
 
 def _check_options(images: tuple[Path, ...], weights: Path | None, mask: Path | None) -> None:
     problems = []
-    if (weights is None) == (mask is None):
-        got = "neither" if weights is None else "both"
-        remedy = "train one with `make benchmark`, then --weights runs/quick/cells/KEY"
-        problems.append(Problem("NO_READER", "--weights, --mask", got, "one of them", remedy))
+    if weights is not None and mask is not None:
+        remedy = "leave one of them out; without both the reader that ships is used"
+        problems.append(Problem("TWO_READERS", "--weights, --mask", "both", "one of them", remedy))
     if mask is not None and len(images) > 1:
         problems.append(Problem("MASK_FOR_MANY", "--mask", f"{len(images)} images", "one image"))
     stems = [image.stem for image in images]
@@ -101,14 +104,17 @@ def _check_options(images: tuple[Path, ...], weights: Path | None, mask: Path | 
         raise ConfigError(problems)
 
 
-def _predict_from(weights: Path | None, mask: Path | None) -> Predict:
-    if weights is not None:
-        from lightning_app.digitize.reader import load_reader
+def _reader_of(weights: Path | None) -> Reader:
+    from lightning_app.digitize.reader import SHIPPED, load_reader
 
-        return load_reader(weights)
+    return load_reader(weights or SHIPPED)
+
+
+def _drawn(mask: Path) -> Reader:
+    """Take a mask file for what a network would say."""
     from datamodules.page import read_page
+    from lightning_app.digitize.reader import Reader
 
-    assert mask is not None
     drawn = read_page(mask)
     # A mask is mostly black, which the reader of pages takes for an inverted scan and turns back.
     light = drawn.ink if drawn.was_inverted else 255 - drawn.ink
@@ -119,28 +125,25 @@ def _predict_from(weights: Path | None, mask: Path | None) -> Predict:
             raise DataError(Problem("MASK_SIZE", str(mask), got, f"{ink.shape[1]} x {ink.shape[0]} px"))
         return (light > 127).astype("float32")
 
-    return predict
+    return Reader(predict, is_network=False)
 
 
-def _digitize_one(image: Path, out: Path, predict: Predict, options: dict[str, Any]) -> dict[str, Any]:
+def _digitize_one(
+    image: Path, out: Path, reader: Reader, declared: Declared, layout: Layout | None
+) -> dict[str, Any]:
     """Digitize one file; whatever is wrong with it becomes its own refusal."""
-    import numpy as np
-
     from datamodules.page import read_page
-    from lightning_app.digitize.pipeline import digitize_page
     from lightning_app.digitize.record import describe, write_reading
-    from lightning_app.digitize.results import Digitized, Refusal
+    from lightning_app.digitize.results import Refusal
 
     try:
         page = read_page(image)
-        probability = predict(page.ink)
+        result, mask = reader.read(page, declared, layout)
     except DataError as error:
         problem = error.problems[0]
         refusal = Refusal(problem.code, problem.got, problem.remedy or problem.wanted)
         write_reading(out, image.stem, refusal, None, None)
         return {"image": image.name, **describe(refusal)}
-    result = digitize_page(page, probability, **options)
-    mask = result.mask if isinstance(result, Digitized) else probability >= np.float32(0.15)
     write_reading(out, image.stem, result, page.rgb if page.rgb is not None else page.ink, mask)
     return {"image": image.name, **describe(result)}
 

@@ -73,8 +73,7 @@ def test_one_bad_image_never_stops_the_batch(page, cell, tmp_path):
 def test_options_are_checked_before_any_work(page, tmp_path):
     scan, mask = page / "scan.png", page / "mask.png"
     for arguments, code in [
-        ((scan,), "NO_READER"),
-        ((scan, "--mask", mask, "--weights", page), "NO_READER"),
+        ((scan, "--mask", mask, "--weights", page), "TWO_READERS"),
         ((scan, page / "blank.png", "--mask", mask), "MASK_FOR_MANY"),
         ((scan, scan, "--weights", page), "NAME_TWICE"),
         ((scan, "--weights", page), "WEIGHTS_MISSING"),
@@ -88,7 +87,7 @@ def test_options_are_checked_before_any_work(page, tmp_path):
 
 def test_a_cell_becomes_its_network_again(cell):
     ink = (np.random.default_rng(0).random((130, 150)) > 0.9).astype(np.uint8) * 255
-    by_folder, by_file = load_reader(cell)(ink), load_reader(cell / "model.safetensors")(ink)
+    by_folder, by_file = load_reader(cell).predict(ink), load_reader(cell / "model.safetensors").predict(ink)
     assert by_folder.shape == ink.shape
     assert by_folder.dtype == np.float32
     assert np.array_equal(by_folder, by_file)

@@ -1,0 +1,128 @@
+"""Pages of any resolution, read at the resolution a network knows.
+
+A network learns strokes and grids of a certain size in pixels. A page far from it is resampled as a whole
+before anything else is done, read, and what was read is carried back to the page's own pixels. How large a
+millimetre is comes from the grid, else from what the user declares, else from the file's dots per inch, else
+from the usual size of a page; it only has to be right to a third here, since the digitizer measures scale for
+itself afterwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.page import Page
+from lightning_app.digitize.grid import Grid, measure_grid
+from lightning_app.digitize.results import Digitized, Refusal, Scale
+from lightning_app.digitize.scale import SPEEDS_MM_S, Declared, mm_candidates
+
+PAGE_WIDTH_MM = 290.0  # A4 and letter across; ten seconds at 25 mm/s and their margins
+MM_PER_INCH = 25.4
+SCANNER_DPI = (100.0, 1300.0)  # below lie the 72 and 96 that programs write without having measured
+MIN_SIDE_PX = 128  # of a page after reduction: smaller ones are not reduced further
+MAX_FACTOR = 3.0
+
+
+@dataclass(frozen=True)
+class WorkingPage:
+    """A page at the resolution it is read at.
+
+    Attributes:
+        page: The page, resampled.
+        factor: Its pixels per pixel of the original; 1 if it was left alone.
+        shape: (H, W) of the original.
+    """
+
+    page: Page
+    factor: float
+    shape: tuple[int, int]
+
+    def declared(self, of_original: Declared) -> dict[str, float | None]:
+        """Give what the user said of the original's scale in pixels of the working page."""
+        values = asdict(of_original)
+        for name in ("px_per_s", "px_per_mv"):
+            values[name] = values[name] and values[name] * self.factor
+        return values
+
+    def back(self, result: Digitized | Refusal) -> Digitized | Refusal:
+        """Carry a reading back to the pixels of the original page; a refusal stays as it is."""
+        if self.factor == 1.0 or isinstance(result, Refusal):
+            return result
+        segments = tuple(
+            # Pixel centres: the middle of the first of two pixels lies a quarter into the one they came from.
+            replace(segment, path_px=(segment.path_px + 0.5) / self.factor - 0.5)
+            for segment in result.segments
+        )
+        mask = self.mask_back(result.mask)
+        return replace(result, segments=segments, mask=mask, scale=_shrunk(result.scale, self.factor))
+
+    def mask_back(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Bring a mask of the working page, (h, w) bool, to the original's size."""
+        if self.factor == 1.0:
+            return mask
+        height, width = self.shape
+        resized = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(resized >= np.float32(0.5))
+
+
+def to_working_scale(page: Page, px_per_mm: tuple[float, float] | None, declared: Declared) -> WorkingPage:
+    """Resample a page whose millimetre lies outside what a network knows to the nearest end of that range.
+
+    Args:
+        page: The page as read.
+        px_per_mm: Smallest and largest millimetre the network knows, in px; None: it takes pages as they are.
+        declared: What the user says of the page; asked where there is no grid.
+
+    Returns:
+        The page to read.
+    """
+    shape = (page.ink.shape[0], page.ink.shape[1])
+    if px_per_mm is None:
+        return WorkingPage(page, 1.0, shape)
+    measured = measured_px_per_mm(page, declared)
+    factor = float(np.clip(measured, *px_per_mm)) / measured
+    factor = min(max(factor, MIN_SIDE_PX / min(shape)), MAX_FACTOR) if factor < 1 else min(factor, MAX_FACTOR)
+    if factor == 1.0 or min(shape) < MIN_SIDE_PX:
+        return WorkingPage(page, 1.0, shape)
+    return WorkingPage(resampled(page, factor), factor, shape)
+
+
+def measured_px_per_mm(page: Page, declared: Declared) -> float:
+    """Estimate the pixels of a millimetre of paper, good to a third."""
+    width = page.ink.shape[1]
+    everything = page.ink if page.rgb is None else 255 - page.rgb.min(axis=2)
+    candidates = _means(measure_grid(everything, np.zeros(page.ink.shape, dtype=np.bool_)))
+    if candidates:
+        return min(candidates, key=lambda mm: abs(np.log(width / mm / PAGE_WIDTH_MM)))
+    if declared.px_per_s is not None:
+        return declared.px_per_s / (declared.mm_per_s or SPEEDS_MM_S[0])
+    if page.dpi is not None and SCANNER_DPI[0] <= page.dpi <= SCANNER_DPI[1]:
+        return page.dpi / MM_PER_INCH
+    return float(max(page.ink.shape)) / PAGE_WIDTH_MM
+
+
+def _means(grid: Grid) -> list[float]:
+    return [float(np.sqrt(x * y)) for x, y in mm_candidates(grid)]
+
+
+def resampled(page: Page, factor: float) -> Page:
+    """Scale a page by a factor; a 1-bit page becomes grey."""
+    height, width = page.ink.shape
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    ink = np.asarray(cv2.resize(page.ink, size, interpolation=how), dtype=np.uint8)
+    rgb = None
+    if page.rgb is not None:
+        rgb = np.asarray(cv2.resize(page.rgb, size, interpolation=how), dtype=np.uint8)
+    return replace(page, ink=ink, rgb=rgb, is_binary=False)
+
+
+def _shrunk(scale: Scale, factor: float) -> Scale:
+    px_per_mm = scale.px_per_mm and (scale.px_per_mm[0] / factor, scale.px_per_mm[1] / factor)
+    return replace(
+        scale, px_per_s=scale.px_per_s / factor, px_per_mv=scale.px_per_mv / factor, px_per_mm=px_per_mm
+    )

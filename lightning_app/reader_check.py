@@ -1,0 +1,194 @@
+"""How well a reader reads pages it is told nothing about: one row per scan, and where the errors come from.
+
+A page is charged to the first thing that went wrong with it, in the order in which a page is read:
+
+- `refused`: not read, with its code;
+- `layout`: leads under other names, or the page read upside down;
+- `scale`: px/s or px/mV off by more than 3 %;
+- `trace`: a lead with less than 95 % of its samples;
+- `signal`: all there, but a lead correlates less than 0.95 with the truth;
+- `good`: none of these.
+
+Everything but `refused` was given out as if it were right; `wrong` counts those among them that were not:
+another layout, a scale off by more than 10 %, or a mean correlation under 0.8.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from datamodules.cohort import Cohort, Scan
+from datamodules.layout import LEADS, Layout
+from datamodules.signals import RATE_HZ, resampled
+from lightning_app.digitize.reader import Reader, load_reader
+from lightning_app.digitize.results import Digitized
+from lightning_app.evaluate.agreement import bootstrap_mean
+from lightning_app.evaluate.scan_rows import MIN_COVERAGE, drawn_only
+from lightning_app.evaluate.segmentation import within_tolerance
+from lightning_app.evaluate.signals import record_metrics
+
+Cause = Literal["refused", "layout", "scale", "trace", "signal", "good"]
+CAUSES: tuple[Cause, ...] = ("refused", "layout", "scale", "trace", "signal", "good")
+MAX_SCALE_ERROR = 0.03
+MIN_PCC = 0.95
+WRONG_SCALE = 0.1
+WRONG_PCC = 0.8
+
+_reader: Reader | None = None
+_cohort: Cohort | None = None
+
+
+def read_cohort(
+    folder: Path, weights: Path, workers: int, on_progress: Callable[[int, int], None]
+) -> pd.DataFrame:
+    """Read every scan that has a signal, a layout and a scale to compare with.
+
+    Args:
+        folder: The cohort.
+        weights: As for `load_reader`.
+        workers: Processes, each with one thread.
+        on_progress: Called with (done, total).
+
+    Returns:
+        One row per scan, see `reading_row`.
+    """
+    scans = [scan for scan in Cohort.open(folder).scans if scan.signal and scan.layout]
+    load_reader(weights)  # tells what is wrong with it once, and here
+    rows = []
+    # Forked workers would inherit torch's threads, which do not survive a fork.
+    context = multiprocessing.get_context("forkserver")
+    with context.Pool(min(workers, len(scans)) or 1, _open, (folder, weights)) as pool:
+        for row in pool.imap(_row_of, scans):
+            rows.append(row)
+            on_progress(len(rows), len(scans))
+    return pd.DataFrame(rows)
+
+
+def _open(folder: Path, weights: Path) -> None:
+    global _reader, _cohort
+    import torch
+
+    torch.set_num_threads(1)
+    _reader, _cohort = load_reader(weights), Cohort.open(folder)
+
+
+def _row_of(scan: Scan) -> dict[str, Any]:
+    assert _reader is not None
+    assert _cohort is not None
+    return reading_row(_reader, _cohort, scan)
+
+
+def reading_row(reader: Reader, cohort: Cohort, scan: Scan) -> dict[str, Any]:
+    """Read one scan as an unknown page.
+
+    Args:
+        reader: What reads.
+        cohort: The scan's cohort.
+        scan: Has a signal and a layout.
+
+    Returns:
+        `state` (`read` or a refusal's code), `cause`, `wrong`; errors of scale; PCC, worst lead's PCC, SNR
+        and coverage of the signal; recall, precision and F1 of the mask within 2 px.
+    """
+    result, mask = reader.read(cohort.load_page(scan))
+    row: dict[str, Any] = {"scan_id": scan.scan_id, "patient_id": scan.patient_id, "layout": scan.layout}
+    if scan.mask is not None:
+        row |= within_tolerance(mask, cohort.load_mask(scan) > 0)
+    if not isinstance(result, Digitized):
+        return row | {"state": result.code, "cause": "refused", "wrong": False, "reason": result.reason}
+    layout = cohort.layouts[scan.layout]
+    row |= _signal_numbers(result, resampled(cohort.load_signal(scan), RATE_HZ).mv, layout)
+    row |= {
+        "state": "read",
+        "read_layout": result.layout,
+        "confidence": result.confidence,
+        "px_per_s_error": _off(result.scale.px_per_s, scan.px_per_s),
+        "px_per_mv_error": _off(result.scale.px_per_mv, scan.px_per_mv),
+    }
+    same_layout = result.layout == scan.layout and result.quarter_turns == 0
+    row["cause"] = _cause(row, same_layout)
+    row["wrong"] = not same_layout or _worst_scale(row) > WRONG_SCALE or not row["pcc"] >= WRONG_PCC
+    return row
+
+
+def _signal_numbers(result: Digitized, true_mv: NDArray[np.float32], layout: Layout) -> dict[str, float]:
+    shown = drawn_only(true_mv, RATE_HZ, layout)
+    printed = [k for k in range(len(LEADS)) if np.isfinite(shown[k]).any()]
+    scores = record_metrics(
+        {LEADS[k]: result.mv[k] for k in printed}, {LEADS[k]: shown[k] for k in printed}, RATE_HZ
+    )
+    overall = {
+        name: scores.overall[name] for name in ("pcc", "rmse_mv", "snr_db", "snr_kaggle2025_db", "gain")
+    }
+    return overall | {
+        "worst_pcc": min((lead["pcc"] for lead in scores.leads.values()), default=math.nan),
+        "worst_coverage": min((lead["coverage"] for lead in scores.leads.values()), default=math.nan),
+    }
+
+
+def _off(read: float, true: float | None) -> float:
+    return math.nan if true is None else read / true - 1
+
+
+def _worst_scale(row: dict[str, Any]) -> float:
+    return float(max(abs(row["px_per_s_error"]), abs(row["px_per_mv_error"])))
+
+
+def _cause(row: dict[str, Any], same_layout: bool) -> Cause:
+    if not same_layout:
+        return "layout"
+    if _worst_scale(row) > MAX_SCALE_ERROR:
+        return "scale"
+    if row["worst_coverage"] < MIN_COVERAGE:
+        return "trace"
+    return "good" if row["worst_pcc"] >= MIN_PCC else "signal"
+
+
+def summary(rows: pd.DataFrame) -> dict[str, Any]:
+    """Sum readings up.
+
+    Args:
+        rows: From `read_cohort`.
+
+    Returns:
+        Counts of causes and of refusals by code; medians of the pages that were read, and the mean PCC and
+        mean F1 with a 95 % interval over patients.
+    """
+    read = rows[rows["state"] == "read"]
+    refused = rows.loc[rows["state"] != "read", "state"]
+    found: dict[str, Any] = {
+        "scans": len(rows),
+        "read": len(read),
+        "wrong but accepted": int(rows["wrong"].sum()),
+        "causes": {cause: int((rows["cause"] == cause).sum()) for cause in CAUSES},
+        "refusals": {str(code): int(n) for code, n in refused.value_counts().items()},
+    }
+    if "f1_2px" in rows:
+        found["trace within 2 px, all scans"] = {
+            name: _mean_of(rows, f"{name}_2px") for name in ("f1", "recall", "precision")
+        }
+    if len(read):
+        found["signal, scans read"] = {
+            "PCC mean": _mean_of(read, "pcc"),
+            "PCC median": round(float(read["pcc"].median()), 4),
+            "worst lead's PCC, median": round(float(read["worst_pcc"].median()), 4),
+            "SNR dB, median": round(float(read["snr_db"].median()), 2),
+            "Kaggle 2025 SNR dB, median": round(float(read["snr_kaggle2025_db"].median()), 2),
+            "RMSE mV, median": round(float(read["rmse_mv"].median()), 4),
+        }
+    return found
+
+
+def _mean_of(rows: pd.DataFrame, column: str) -> str:
+    estimate = bootstrap_mean(rows[column].to_numpy(), rows["patient_id"].to_numpy())
+    if estimate is None:
+        return "no number"
+    return f"{estimate.mean:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]"
