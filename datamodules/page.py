@@ -410,14 +410,25 @@ def write_mask_png(path: Path, mask: npt.NDArray[np.bool_] | npt.NDArray[np.uint
 
 
 def write_colour_png(path: Path, rgb: npt.NDArray[np.uint8]) -> None:
-    """Write a colour page as PNG.
+    """Write a colour or grey page as PNG.
 
     Args:
         path: File to write.
-        rgb: (H, W, 3) uint8, white = paper.
+        rgb: (H, W, 3) or (H, W) uint8, white = paper.
     """
     # Level 3: half the time of the default for 3 % more bytes on a gridded page.
     write_atomic(path, _encoded(Image.fromarray(rgb), "PNG", compress_level=3))
+
+
+def write_jpeg(path: Path, pixels: npt.NDArray[np.uint8], quality: int) -> None:
+    """Write a grey or colour page as JPEG.
+
+    Args:
+        path: File to write.
+        pixels: (H, W) or (H, W, 3) uint8, white = paper.
+        quality: 1 to 95.
+    """
+    write_atomic(path, _encoded(Image.fromarray(pixels), "JPEG", quality=quality))
 
 
 def _as_bool(pixels: npt.NDArray[np.bool_] | npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:

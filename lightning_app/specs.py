@@ -87,7 +87,7 @@ class TestSet(Component):
 class CohortRecipe(_Frozen):
     """A cohort made on the spot."""
 
-    kind: Literal["binary", "pseudo", "colour"]
+    kind: Literal["binary", "pseudo", "colour", "varied"]
     scans: int = Field(ge=1, le=1_000_000)
     seed: int = Field(default=0, ge=0)
 

@@ -17,7 +17,7 @@ from datamodules.geometry import Geometry
 from datamodules.layout import Layout
 from datamodules.rendering import furniture, lettering
 from datamodules.rendering.difficulty import NOMINAL, Difficulty, GridKind, Range
-from datamodules.rendering.fields import Grain, crisp, scale_by, smooth_field, threshold_map
+from datamodules.rendering.fields import Grain, crisp, flip, scale_by, smooth_field, threshold_map
 from datamodules.rendering.grids import Ruling, grid_layers, print_grid
 from datamodules.rendering.lettering import Font
 from datamodules.rendering.pages import RenderedPage, draw_mask, traces
@@ -57,7 +57,7 @@ def render(
     grid = print_grid(rng, kind, thin, thick, (low, high * min(1.0, 0.4 + 0.2 * stroke_px)))
     lettered = _furnish(rng, shape, geometry, rows_px, difficulty)
     chance = cv2.max(cv2.max(grid, trace), lettered)
-    image = _scan(rng, np.asarray(chance, dtype=np.uint8), kind, difficulty)
+    image = scan(rng, np.asarray(chance, dtype=np.uint8), kind, difficulty)
     return RenderedPage(image, mask, geometry, True, stroke_px, kind)
 
 
@@ -204,8 +204,18 @@ def _pulse_side(rng: np.random.Generator, geometry: Geometry) -> furniture.Pulse
     return next((side for side in sides if side == wanted and room[side] >= enough_px), "none")
 
 
-def _scan(rng: np.random.Generator, chance: Layer, kind: GridKind, difficulty: Difficulty) -> Layer:
-    """Turn the chance of ink into a 1-bit page with blots, speckle, salt and the scanner's margin."""
+def scan(rng: np.random.Generator, chance: Layer, kind: GridKind, difficulty: Difficulty) -> Layer:
+    """Turn the chance of ink into a 1-bit page with blots, speckle, salt and the scanner's margin.
+
+    Args:
+        rng: Source of the draws.
+        chance: (H, W) uint8, 255 = 1.
+        kind: A halftone is screened.
+        difficulty: How noisy the page is.
+
+    Returns:
+        (H, W) uint8, 0 or 255 = ink.
+    """
     shape = (chance.shape[0], chance.shape[1])
     # Ink runs by about a pixel in some regions, and strokes stay thin in the others.
     field = smooth_field(rng, shape, float(rng.uniform(80.0, 250.0)))
@@ -214,22 +224,11 @@ def _scan(rng: np.random.Generator, chance: Layer, kind: GridKind, difficulty: D
     chance = np.asarray(cv2.max(chance, scale_by(np.asarray(swollen, dtype=np.uint8), runs)), dtype=np.uint8)
     grain: Grain = "screen" if kind == "halftone" else ("white", "clumped")[int(rng.random() < 0.7)]
     ink = np.asarray(chance > threshold_map(rng, shape, grain))
-    _flip(rng, ink, float(rng.uniform(*difficulty.salt)), to=False)
+    flip(rng, ink, float(rng.uniform(*difficulty.salt)), to=False)
     _streak(rng, ink, difficulty)
     _cut_margin(rng, ink, difficulty)
-    _flip(rng, ink, float(rng.uniform(*difficulty.speckle)), to=True)
+    flip(rng, ink, float(rng.uniform(*difficulty.speckle)), to=True)
     return ink.view(np.uint8) * np.uint8(255)
-
-
-def _flip(rng: np.random.Generator, ink: npt.NDArray[np.bool_], share: float, to: bool) -> None:
-    """Set a share of the pixels, in specks of one to three pixels, in place."""
-    width = ink.shape[1]
-    n_specks = int(share * ink.size / 1.75)  # mean size of a speck
-    place = rng.integers(0, ink.size - width - 1, n_specks)
-    flat = ink.reshape(-1)
-    flat[place] = to
-    flat[place[: n_specks // 2] + 1] = to
-    flat[place[: n_specks // 4] + width] = to
 
 
 def _cut_margin(rng: np.random.Generator, ink: npt.NDArray[np.bool_], difficulty: Difficulty) -> None:

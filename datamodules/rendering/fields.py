@@ -116,3 +116,21 @@ def crisp(layer: npt.NDArray[np.uint8], white_at: float, black_at: float) -> npt
     return np.asarray(
         cv2.LUT(layer, np.rint(np.clip(levels, 0.0, 1.0) * 255.0).astype(np.uint8)), dtype=np.uint8
     )
+
+
+def flip(rng: np.random.Generator, ink: npt.NDArray[np.bool_], share: float, to: bool) -> None:
+    """Set a share of the pixels, in specks of one to three pixels, in place.
+
+    Args:
+        rng: Source of the draws.
+        ink: (H, W) bool.
+        share: Of all pixels.
+        to: What they become.
+    """
+    width = ink.shape[1]
+    n_specks = int(share * ink.size / 1.75)  # mean size of a speck
+    place = rng.integers(0, ink.size - width - 1, n_specks)
+    flat = ink.reshape(-1)
+    flat[place] = to
+    flat[place[: n_specks // 2] + 1] = to
+    flat[place[: n_specks // 4] + width] = to

@@ -17,7 +17,23 @@ Layer = npt.NDArray[np.uint8]
 PLAIN_FONTS = ("DejaVuSans", "DejaVuSansMono", "DejaVuSans-Bold", "DejaVuSansMono-Bold", "vector")
 # The colour pages are another type of page (PROTOCOL R7), so their letters are others, too.
 OTHER_FONTS = ("DejaVuSerif", "STIXGeneral", "DejaVuSerif-Bold", "STIXGeneralBol", "cmr10", "vector-serif")
-_VECTOR = {"vector": cv2.FONT_HERSHEY_SIMPLEX, "vector-serif": cv2.FONT_HERSHEY_COMPLEX}
+MANY_FONTS = (
+    *PLAIN_FONTS, *OTHER_FONTS, "DejaVuSans-Oblique", "DejaVuSansMono-Oblique", "DejaVuSansMono",
+    "DejaVuSerif-Italic", "STIXGeneralItalic", "cmss10", "cmtt10", "cmb10", "vector-plain", "vector-duplex",
+    "vector-small", "vector-triplex", "vector-italic", "vector-script",
+)  # fmt: skip
+_VECTOR = {
+    "vector": cv2.FONT_HERSHEY_SIMPLEX,
+    "vector-serif": cv2.FONT_HERSHEY_COMPLEX,
+    "vector-plain": cv2.FONT_HERSHEY_PLAIN,
+    "vector-duplex": cv2.FONT_HERSHEY_DUPLEX,
+    "vector-small": cv2.FONT_HERSHEY_COMPLEX_SMALL,
+    "vector-triplex": cv2.FONT_HERSHEY_TRIPLEX,
+    "vector-italic": cv2.FONT_HERSHEY_COMPLEX | cv2.FONT_ITALIC,
+    "vector-script": cv2.FONT_HERSHEY_SCRIPT_COMPLEX,
+}
+# Hershey's plain letters are half as high as the others at the same scale.
+_VECTOR_PX = {"vector-plain": 15.0, "vector-small": 20.0}
 
 
 @dataclass(frozen=True)
@@ -25,7 +41,7 @@ class Font:
     """A typeface at a size.
 
     Attributes:
-        name: One of `PLAIN_FONTS` or `OTHER_FONTS`.
+        name: One of `MANY_FONTS`.
         size_px: Height of a line of text.
     """
 
@@ -59,7 +75,7 @@ def letters(text: str, font: Font) -> Layer:
         (h, w) uint8 darkness. Read-only: the array is shared.
     """
     if font.name in _VECTOR:
-        face, scale = _VECTOR[font.name], font.size_px / 30.0
+        face, scale = _VECTOR[font.name], font.size_px / _VECTOR_PX.get(font.name, 30.0)
         weight = 1 if font.size_px < 26 else 2
         (width, height), below = cv2.getTextSize(text, face, scale, weight)
         image = np.zeros((height + below + 2, width + 2), dtype=np.uint8)

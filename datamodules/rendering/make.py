@@ -25,8 +25,8 @@ from datamodules.colour_label import threshold_label
 from datamodules.errors import ConfigError, Problem
 from datamodules.files import write_atomic
 from datamodules.layout import LEADS, Layout, load_layout
-from datamodules.page import write_binary_tiff, write_colour_png, write_mask_png
-from datamodules.rendering import binary, colour, pseudo
+from datamodules.page import write_binary_tiff, write_colour_png, write_jpeg, write_mask_png
+from datamodules.rendering import binary, colour, pseudo, varied
 from datamodules.rendering.difficulty import NOMINAL, Difficulty
 from datamodules.rendering.pages import RenderedPage
 from datamodules.rendering.recipe import SHARES, Kind, recipe_of, sha256_of_recipe
@@ -36,6 +36,7 @@ from datamodules.wfdb_files import write_record
 PAPER_LAYOUTS = {"four_line": 81, "six_line": 14, "seven_line": 1}  # Li et al. 2020, section 2.1
 COLOUR_LAYOUTS = ("3x4+1", "3x4", "6x2", "12x1", "3x4+3", "6x2+1")
 SCANS_PER_PROCESS = 64  # below that, starting another process takes longer than it saves
+EXACT_PX = 0.5  # a geometry that misses its traces by more is named in `cohort.yaml`
 
 Progress = Callable[[int, int], None]
 
@@ -59,10 +60,11 @@ class ScanTask:
 
 @dataclass(frozen=True)
 class WrittenScan:
-    """A row of `scans.csv`, and the Dice of the threshold label of a coloured page."""
+    """A row of `scans.csv`, the Dice of a coloured page's threshold label, the geometry's error in px."""
 
     scan: Scan
     label_dice: float | None
+    off_px: float
 
 
 def make_cohort(
@@ -82,7 +84,7 @@ def make_cohort(
 
     Args:
         kind: `binary` as the paper's 96 scans, `pseudo` as its 24 for pre-training, `colour` as its 282 of
-            another type.
+            another type, `varied` of every look, for training a reader.
         scans: Number of scans.
         seed: Other seeds, other recordings and pages.
         signals: `simulated` or a folder of WFDB records.
@@ -126,7 +128,7 @@ def make_cohort(
             [one.scan for one in written],
             licence="Pages: Apache-2.0. The licence of the signals holds for the signals.",
             provenance=_provenance(recipe, tasks, rejects, written),
-            defaults=_nominal_scale(difficulty if kind == "binary" else NOMINAL),
+            defaults={} if kind == "varied" else _nominal_scale(difficulty if kind == "binary" else NOMINAL),
         )
         building.replace(out)
     finally:
@@ -138,7 +140,8 @@ def assign_layouts(kind: Kind, scans: int, seed: int, layouts: Sequence[str] | N
     """Layout of every scan.
 
     Args:
-        kind: Binary cohorts follow the paper's 81 : 14 : 1, exactly so at 96 scans, in shuffled order.
+        kind: Binary cohorts follow the paper's 81 : 14 : 1, exactly so at 96 scans, in shuffled order; on
+            varied pages each is drawn, and some are called `random` and have no file.
         scans: Number of scans.
         seed: For the order.
         layouts: These in turn instead.
@@ -149,6 +152,9 @@ def assign_layouts(kind: Kind, scans: int, seed: int, layouts: Sequence[str] | N
     Raises:
         ConfigError: For an unknown layout.
     """
+    if layouts is None and kind == "varied":
+        rng = np.random.default_rng([seed, 0x1B])
+        return [varied.draw_layout(rng) for _ in range(scans)]
     if layouts is None and kind == "binary":
         total = sum(PAPER_LAYOUTS.values())
         # At least one six-line page where five others remain, so that small cohorts have two layouts.
@@ -180,6 +186,8 @@ def draw_scan(task: ScanTask) -> tuple[RenderedPage, Recording]:
         return binary.render(drawn, task.layout, rng, task.difficulty), drawn
     if task.kind == "colour":
         return colour.render(drawn, task.layout, rng), drawn
+    if task.kind == "varied":
+        return varied.render(drawn, task.layout, rng), drawn
     signal_number, place = divmod(task.number, pseudo.VARIANTS_PER_SIGNAL)
     return pseudo.render(drawn, task.layout, rng, pseudo.variants(signal_number)[place]), drawn
 
@@ -249,7 +257,7 @@ def write_scan(task: ScanTask, folder: Path) -> WrittenScan:
         Its row, and how good a threshold label would have been.
     """
     page, drawn = draw_scan(task)
-    suffix = "tif" if page.is_binary else "png"
+    suffix = "tif" if page.is_binary else "png" if page.jpeg_quality is None else "jpg"
     paths = {
         "image": f"images/{task.scan_id}.{suffix}",
         "signal": f"signals/{task.scan_id}",
@@ -259,8 +267,11 @@ def write_scan(task: ScanTask, folder: Path) -> WrittenScan:
     label_dice = None
     if page.is_binary:
         write_binary_tiff(image, page.image > 0)
+    elif page.jpeg_quality is not None:
+        write_jpeg(image, page.image, page.jpeg_quality)
     else:
         write_colour_png(image, page.image)
+    if task.kind == "colour":
         label = threshold_label(page.image)
         write_mask_png(folder / "masks" / f"{task.scan_id}-threshold.png", label)
         label_dice = 2.0 * float((label & page.mask).sum()) / float(label.sum() + page.mask.sum())
@@ -274,12 +285,19 @@ def write_scan(task: ScanTask, folder: Path) -> WrittenScan:
         image=paths["image"],
         image_sha256=hashlib.sha256(image.read_bytes()).hexdigest(),
         signal=paths["signal"],
-        layout=task.layout.name,
+        layout=_declared_layout(task, page),
         mask=paths["mask"],
         px_per_s=round(page.geometry.scan_px_per_s, 4),
         px_per_mv=round(page.geometry.scan_px_per_mv, 4),
     )
-    return WrittenScan(scan, label_dice)
+    return WrittenScan(scan, label_dice, page.off_px)
+
+
+def _declared_layout(task: ScanTask, page: RenderedPage) -> str:
+    """Name of the layout; varied pages that show less of it, or a random one, declare none."""
+    shown_s = max(segment.stop_s for segment in page.geometry.segments)
+    is_whole = task.layout.name in varied.SHIPPED and shown_s == task.layout.duration_s
+    return task.layout.name if is_whole or task.kind != "varied" else ""
 
 
 def _nominal_scale(difficulty: Difficulty) -> dict[str, float]:
@@ -307,4 +325,8 @@ def _provenance(
         # How well colour thresholding (R7) would have labelled these pages.
         mean, lowest = float(np.mean(label_dice)), min(label_dice)
         provenance["threshold_label_dice"] = {"mean": round(mean, 4), "lowest": round(lowest, 4)}
+    bent = {one.scan.scan_id: round(one.off_px, 2) for one in written if one.off_px > EXACT_PX}
+    if bent:
+        # Where the affine map of the geometry misses the drawn traces; masks are exact everywhere.
+        provenance["geometry_off_px"] = bent
     return provenance

@@ -18,12 +18,16 @@ class RenderedPage:
     """A drawn page with its label and where everything lies.
 
     Attributes:
-        image: (H, W) uint8 ink, 0 = paper and 255 = ink, or (H, W, 3) uint8 RGB.
+        image: (H, W) uint8 ink, 0 = paper and 255 = ink, of a binary page; else (H, W) uint8 grey or
+            (H, W, 3) uint8 RGB, 255 = white.
         mask: (H, W) uint8, 1 = trace at its nominal stroke, clean and continuous.
         geometry: Where each lead was drawn.
         is_binary: Whether the image holds 0 and 255 only and goes into a 1-bit file.
         stroke_px: Nominal stroke width.
         grid: Kind of grid.
+        off_px: Largest distance between the geometry and where a lead's zero lies; above 0 on pages that
+            are bent or seen in perspective.
+        jpeg_quality: Quality of the JPEG the page is stored as; None stores it unchanged.
     """
 
     image: npt.NDArray[np.uint8]
@@ -32,6 +36,8 @@ class RenderedPage:
     is_binary: bool
     stroke_px: float
     grid: str
+    off_px: float = 0.0
+    jpeg_quality: int | None = None
 
 
 def traces(recording: Recording, geometry: Geometry) -> list[npt.NDArray[np.float64]]:

@@ -11,12 +11,18 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from datamodules.rendering.difficulty import NOMINAL, RENDER_VERSION, Difficulty
+from datamodules.rendering.variety import VARIED
 
-Kind = Literal["binary", "pseudo", "colour"]
+Kind = Literal["binary", "pseudo", "colour", "varied"]
 
 # Parts of the patients each kind draws from: pre-training, training and the independent test never share
 # a patient, whatever the seeds (PROTOCOL R6).
-SHARES: dict[Kind, tuple[float, float]] = {"binary": (0.0, 0.6), "pseudo": (0.6, 0.75), "colour": (0.75, 1.0)}
+SHARES: dict[Kind, tuple[float, float]] = {
+    "binary": (0.0, 0.6),
+    "pseudo": (0.6, 0.75),
+    "colour": (0.75, 1.0),
+    "varied": (0.0, 0.75),
+}
 
 
 def recipe_sha256(
@@ -57,7 +63,7 @@ def recipe_of(
     difficulty: Difficulty,
 ) -> dict[str, Any]:
     """Collect everything a cohort is made from; arguments as in `make_cohort`."""
-    return {
+    recipe = {
         "kind": kind,
         "scans": scans,
         "seed": seed,
@@ -67,6 +73,7 @@ def recipe_of(
         "difficulty": difficulty.name,
         "render_version": RENDER_VERSION,
     }
+    return recipe | {"variety": VARIED.name} if kind == "varied" else recipe
 
 
 def sha256_of_recipe(recipe: dict[str, Any]) -> str:

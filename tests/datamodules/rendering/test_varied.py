@@ -1,0 +1,89 @@
+from dataclasses import replace
+from typing import get_args
+
+import cv2
+import numpy as np
+import pytest
+
+from datamodules.layout import LEADS, load_layout
+from datamodules.rendering import varied
+from datamodules.rendering.damage import DARKEST, readable_share
+from datamodules.rendering.variety import VARIED, Finish
+from tests.datamodules.rendering.recordings import beats
+
+FINISHES = [finish for finish in get_args(Finish) if finish != "wide"]
+
+
+def page_of(finish, seed):
+    variety = replace(VARIED, finishes=((finish, 1.0),))
+    rng = np.random.default_rng([seed, FINISHES.index(finish)])
+    layout = varied.draw_layout(rng)
+    return varied.render(beats(seed), layout, rng, variety)
+
+
+@pytest.fixture(scope="module")
+def pages():
+    return {(finish, seed): page_of(finish, seed) for finish in FINISHES for seed in range(2)}
+
+
+def test_pages_come_in_one_bit_grey_and_colour(pages):
+    for (finish, _), page in pages.items():
+        assert page.is_binary == (finish not in ("grey", "colour"))
+        assert page.image.ndim == (3 if finish == "colour" else 2)
+        assert page.image.shape[:2] == page.mask.shape == (page.geometry.height, page.geometry.width)
+        assert max(page.mask.shape) <= max(VARIED.max_side_px)
+        if page.is_binary:
+            assert set(np.unique(page.image)) <= {0, 255}
+
+
+def test_traces_of_one_bit_pages_can_be_told(pages):
+    for (finish, _), page in pages.items():
+        if page.is_binary and finish != "chance":
+            assert readable_share(page.image, page.mask, VARIED.readable) > 0.75
+            assert page.image.mean() < 255 * DARKEST
+
+
+def test_traces_are_darker_than_what_lies_beside_them(pages):
+    for page in pages.values():
+        ink = (
+            page.image
+            if page.is_binary
+            else 255 - (page.image if page.image.ndim == 2 else page.image.mean(axis=2))
+        )
+        near = cv2.dilate(page.mask, np.ones((3, 3), np.uint8))
+        ring = cv2.dilate(near, np.ones((7, 7), np.uint8)) - near
+        assert ink[page.mask > 0].mean() > ink[ring > 0].mean() + 15
+
+
+def test_the_geometry_finds_the_mask_within_what_it_says_it_is_off(pages):
+    for (_, seed), page in pages.items():
+        recording = beats(seed)
+        far = cv2.distanceTransform(1 - page.mask, cv2.DIST_L2, 5)
+        for segment in page.geometry.segments:
+            lead = recording.mv[LEADS.index(segment.lead)]
+            x, y = np.rint(page.geometry.polyline(segment, lead, recording.rate_hz)).astype(int).T
+            inside = (x >= 0) & (x < far.shape[1]) & (y >= 0) & (y < far.shape[0])
+            assert np.percentile(far[y[inside], x[inside]], 95) <= page.off_px + 1.5
+
+
+def test_pages_differ_in_scale_turn_and_bend():
+    plans = [varied._plan(np.random.default_rng(seed), load_layout("3x4"), VARIED) for seed in range(60)]
+    scales = [plan.mm_px[0] for plan in plans]
+    assert min(scales) < 3.4
+    assert max(scales) > 5.6
+    assert 3 < sum(bool(plan.warp.waves) for plan in plans) < 30
+    assert sum(plan.stroke_px <= 1.2 for plan in plans) > 10
+
+
+def test_layouts_ship_or_are_random():
+    rng = np.random.default_rng(0)
+    layouts = [varied.draw_layout(rng) for _ in range(100)]
+    random = [layout for layout in layouts if layout.name == "random"]
+    assert 15 < len(random) < 45
+    assert len({layout.n_rows for layout in random}) > 6
+
+
+def test_one_key_one_page():
+    first, again = page_of("colour", 3), page_of("colour", 3)
+    assert np.array_equal(first.image, again.image)
+    assert first.geometry == again.geometry
