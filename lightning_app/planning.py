@@ -121,11 +121,13 @@ def _given(name: str, path: Path) -> CohortPlace:
 
 
 def _made(name: str, recipe: CohortRecipe, signals: str, runs: Path) -> CohortPlace:
+    from datamodules.rendering.difficulty import DIFFICULTIES
     from datamodules.rendering.recipe import recipe_sha256
 
     # Only the simulator depends on the seed; a folder of records is read once for all cohorts.
     fingerprint = _fingerprint(signals, recipe.seed if signals == "simulated" else 0)
-    content_id = recipe_sha256(recipe.kind, recipe.scans, recipe.seed, fingerprint)
+    difficulty = DIFFICULTIES[recipe.difficulty]
+    content_id = recipe_sha256(recipe.kind, recipe.scans, recipe.seed, fingerprint, difficulty=difficulty)
     return CohortPlace(name, content_id, runs / "cohorts" / f"{recipe.kind}-{content_id[:12]}", recipe)
 
 

@@ -112,6 +112,7 @@ def _check_leakage(preparation: Preparation) -> None:
 
 def _provide(content_id: str, folder: Path, recipe: CohortRecipe, preparation: Preparation, say: Say) -> None:
     """Make a cohort unless it is there; one process at a time, two sweeps may want the same one."""
+    from datamodules.rendering.difficulty import DIFFICULTIES
     from datamodules.rendering.make import make_cohort
 
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -129,6 +130,7 @@ def _provide(content_id: str, folder: Path, recipe: CohortRecipe, preparation: P
                 folder,
                 workers=preparation.workers,
                 on_progress=on_progress,
+                difficulty=DIFFICULTIES[recipe.difficulty],
             )
         check_made(folder, content_id)
 

@@ -17,10 +17,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from datamodules.errors import ConfigError, DataError, Problem
 from datamodules.files import read_text
+from datamodules.rendering.difficulty import DIFFICULTIES, NOMINAL
 from lightning_app.class_paths import Argument, Signature, UnknownClassError, near_matches, signature
 from lightning_app.hardware import computes_bf16
 from lightning_app.yaml_text import MAX_BYTES, YamlTextError, parse_yaml
@@ -90,6 +101,16 @@ class CohortRecipe(_Frozen):
     kind: Literal["binary", "pseudo", "colour", "varied"]
     scans: int = Field(ge=1, le=1_000_000)
     seed: int = Field(default=0, ge=0)
+    difficulty: str = NOMINAL.name  # how noisy and at which scale binary pages are drawn
+
+    @field_validator("difficulty")
+    @classmethod
+    def _is_known(cls, name: str, info: ValidationInfo) -> str:
+        if name not in DIFFICULTIES:
+            raise ValueError(f"one of {', '.join(DIFFICULTIES)}")
+        if name != NOMINAL.name and info.data.get("kind") != "binary":
+            raise ValueError(f"{NOMINAL.name}, since only binary pages have another difficulty")
+        return name
 
 
 class CohortFolder(_Frozen):

@@ -1,5 +1,6 @@
 """Every sweep file that ships can be planned, its models be built, and its header tells what to expect."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from lightning_app.specs import load_sweep
 
 FOLDER = Path(__file__).resolve().parents[2] / "experiments"
 SWEEPS = sorted(path for path in FOLDER.glob("*.yaml") if not path.name.startswith("wandb"))
-CELLS = {"paper": 45, "quick": 6, "smoke": 4}
+CELLS = {"paper": 45, "quick": 6, "smoke": 4, "cpu": 20}
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
@@ -21,11 +22,13 @@ def test_it_is_planned(path, tmp_path):
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
-def test_it_opens_with_command_cost_and_expected_result(path):
+def test_it_opens_with_command_cost_and_expected_result(path, tmp_path):
     lines = path.read_text(encoding="utf-8").splitlines()
     header = " ".join(lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))])
     assert "make benchmark" in header or "inkbeat run" in header
-    assert "cells" in header
+    told = int(re.search(r"(\d+) cells", header)[1])
+    assert told == len(make_plan(load_sweep(path), tmp_path).cells)
+    assert any(unit in header for unit in (" h on ", "minute", "Cost:"))
     assert "Expected" in header or "Shows" in header
 
 

@@ -1,7 +1,10 @@
 """Cohorts made on the spot: made once, found again, and every edit found before a cell runs."""
 
+from dataclasses import replace
+
 import pytest
 
+from datamodules.cohort import Cohort
 from datamodules.errors import IntegrityError
 from lightning_app.planning import make_plan
 from lightning_app.prepare import Preparation, check_made, prepare
@@ -41,6 +44,21 @@ def test_the_plan_names_it_before_and_after_by_the_same_id(made):
     place, _ = made
     again = make_plan(check_sweep(sweep_with()), place.path.parents[1]).cohorts["binary"]
     assert again == place
+
+
+def test_pages_of_another_difficulty_are_another_cohort(made, tmp_path):
+    preparation = made[1]
+    content = sweep_with(**{"cohorts.binary.difficulty": "literal-50", "cohorts.binary.scans": 3})
+    literal = make_plan(check_sweep(content), tmp_path).cohorts["binary"]
+    nominal = make_plan(check_sweep(sweep_with(**{"cohorts.binary.scans": 3})), tmp_path).cohorts["binary"]
+    assert literal.content_id != nominal.content_id
+    recipes = ((literal.content_id, literal.path, literal.recipe),)
+    prepare(replace(preparation, recipes=recipes, fold_cohort=None), lambda *said: None)
+    cohort = Cohort.open(literal.path)
+    # Both scales as the paper states them: 50 mm/s and 10 mm/mV, ten seconds in 1000 px (PROTOCOL R3).
+    wanted = {"px_per_s": 100.0, "px_per_mv": 20.0, "mm_per_s": 50.0, "mm_per_mv": 10.0}
+    assert cohort.defaults == wanted
+    assert all(abs(scan.px_per_mv / 20.0 - 1) < 0.05 for scan in cohort.scans)
 
 
 def test_folds_are_written_down(made):

@@ -62,6 +62,8 @@ def test_all_folds_run_by_default():
         ("seeds", [0, 0], "REPEATED", "seeds"),
         ("cohorts.binary.kind", "green", "BAD_VALUE", "cohorts.binary.kind"),
         ("cohorts.binary.scans", 0, "BAD_VALUE", "cohorts.binary.scans"),
+        ("cohorts.binary.difficulty", "hard", "BAD_VALUE", "cohorts.binary.difficulty"),
+        ("cohorts.colour.difficulty", "literal-50", "BAD_VALUE", "cohorts.colour.difficulty"),
         ("fit_on", None, "MISSING_KEY", "fit_on"),
         ("name", "../escape", "BAD_VALUE", "name"),
         ("models.0.class_path", "models.resunet_cbam.ResUNetCBAN", "UNKNOWN_CLASS", "models.0.class_path"),
