@@ -21,7 +21,7 @@ def cohort() -> None:
 
 
 @cohort.command()
-@click.option("--kind", type=click.Choice(["binary", "pseudo", "colour", "varied"]), required=True)
+@click.option("--kind", type=click.Choice(["binary", "pseudo", "colour", "varied", "plotted"]), required=True)
 @click.option(
     "--signals", default="simulated", show_default=True, help="`simulated` or a folder of WFDB records."
 )
@@ -33,7 +33,7 @@ def cohort() -> None:
 )
 @click.option("--workers", type=click.IntRange(1), help="Processes; the result does not depend on it.")
 def make(
-    kind: Literal["binary", "pseudo", "colour", "varied"],
+    kind: Literal["binary", "pseudo", "colour", "varied", "plotted"],
     signals: str,
     scans: int,
     seed: int,

@@ -35,6 +35,7 @@ from datamodules.wfdb_files import write_record
 
 PAPER_LAYOUTS = {"four_line": 81, "six_line": 14, "seven_line": 1}  # Li et al. 2020, section 2.1
 COLOUR_LAYOUTS = ("3x4+1", "3x4", "6x2", "12x1", "3x4+3", "6x2+1")
+PLOTTED_LAYOUTS = ("3x4+1", "3x4+3", "6x2", "12x1", "3x4", "6x2+1", "four_line", "six_line")
 SCANS_PER_PROCESS = 64  # below that, starting another process takes longer than it saves
 EXACT_PX = 0.5  # a geometry that misses its traces by more is named in `cohort.yaml`
 
@@ -60,11 +61,19 @@ class ScanTask:
 
 @dataclass(frozen=True)
 class WrittenScan:
-    """A row of `scans.csv`, the Dice of a coloured page's threshold label, the geometry's error in px."""
+    """A written scan.
+
+    Attributes:
+        scan: Its row of `scans.csv`.
+        label_dice: Of the threshold label of a coloured page.
+        off_px: Error of the geometry.
+        look: What the page looks like.
+    """
 
     scan: Scan
     label_dice: float | None
     off_px: float
+    look: str
 
 
 def make_cohort(
@@ -84,7 +93,8 @@ def make_cohort(
 
     Args:
         kind: `binary` as the paper's 96 scans, `pseudo` as its 24 for pre-training, `colour` as its 282 of
-            another type, `varied` of every look, for training a reader.
+            another type, `varied` of every look, for training a reader, `plotted` by another renderer, for
+            validating it.
         scans: Number of scans.
         seed: Other seeds, other recordings and pages.
         signals: `simulated` or a folder of WFDB records.
@@ -128,7 +138,9 @@ def make_cohort(
             [one.scan for one in written],
             licence="Pages: Apache-2.0. The licence of the signals holds for the signals.",
             provenance=_provenance(recipe, tasks, rejects, written),
-            defaults={} if kind == "varied" else _nominal_scale(difficulty if kind == "binary" else NOMINAL),
+            defaults={}
+            if kind in ("varied", "plotted")
+            else _nominal_scale(difficulty if kind == "binary" else NOMINAL),
         )
         building.replace(out)
     finally:
@@ -163,7 +175,8 @@ def assign_layouts(kind: Kind, scans: int, seed: int, layouts: Sequence[str] | N
         names = ["four_line"] * (scans - n_six - n_seven) + ["six_line"] * n_six + ["seven_line"] * n_seven
         names = [names[place] for place in np.random.default_rng([seed, 0x1A]).permutation(scans)]
     else:
-        turn = layouts or (COLOUR_LAYOUTS if kind == "colour" else ("four_line",))
+        own = {"colour": COLOUR_LAYOUTS, "plotted": PLOTTED_LAYOUTS}
+        turn = layouts or own.get(kind, ("four_line",))
         names = [turn[number % len(turn)] for number in range(scans)]
     known = {name: load_layout(name) for name in dict.fromkeys(names)}
     return [known[name] for name in names]
@@ -188,6 +201,10 @@ def draw_scan(task: ScanTask) -> tuple[RenderedPage, Recording]:
         return colour.render(drawn, task.layout, rng), drawn
     if task.kind == "varied":
         return varied.render(drawn, task.layout, rng), drawn
+    if task.kind == "plotted":
+        from datamodules.rendering import plotted  # matplotlib takes longer to import than the rest
+
+        return plotted.render(drawn, task.layout, rng), drawn
     signal_number, place = divmod(task.number, pseudo.VARIANTS_PER_SIGNAL)
     return pseudo.render(drawn, task.layout, rng, pseudo.variants(signal_number)[place]), drawn
 
@@ -290,7 +307,7 @@ def write_scan(task: ScanTask, folder: Path) -> WrittenScan:
         px_per_s=round(page.geometry.scan_px_per_s, 4),
         px_per_mv=round(page.geometry.scan_px_per_mv, 4),
     )
-    return WrittenScan(scan, label_dice, page.off_px)
+    return WrittenScan(scan, label_dice, page.off_px, page.grid)
 
 
 def _declared_layout(task: ScanTask, page: RenderedPage) -> str:
@@ -329,4 +346,6 @@ def _provenance(
     if bent:
         # Where the affine map of the geometry misses the drawn traces; masks are exact everywhere.
         provenance["geometry_off_px"] = bent
+    if recipe["kind"] == "plotted":
+        provenance["looks"] = {one.scan.scan_id: one.look for one in written}
     return provenance

@@ -13,7 +13,8 @@ from typing import Any, Literal
 from datamodules.rendering.difficulty import NOMINAL, RENDER_VERSION, Difficulty
 from datamodules.rendering.variety import VARIED
 
-Kind = Literal["binary", "pseudo", "colour", "varied"]
+Kind = Literal["binary", "pseudo", "colour", "varied", "plotted"]
+PLOTTED_VERSION = 1  # as RENDER_VERSION, for the pages of kind `plotted`
 
 # Parts of the patients each kind draws from: pre-training, training and the independent test never share
 # a patient, whatever the seeds (PROTOCOL R6).
@@ -22,6 +23,7 @@ SHARES: dict[Kind, tuple[float, float]] = {
     "pseudo": (0.6, 0.75),
     "colour": (0.75, 1.0),
     "varied": (0.0, 0.75),
+    "plotted": (0.75, 1.0),
 }
 
 
@@ -63,7 +65,7 @@ def recipe_of(
     difficulty: Difficulty,
 ) -> dict[str, Any]:
     """Collect everything a cohort is made from; arguments as in `make_cohort`."""
-    recipe = {
+    recipe: dict[str, Any] = {
         "kind": kind,
         "scans": scans,
         "seed": seed,
@@ -73,7 +75,11 @@ def recipe_of(
         "difficulty": difficulty.name,
         "render_version": RENDER_VERSION,
     }
-    return recipe | {"variety": VARIED.name} if kind == "varied" else recipe
+    if kind == "varied":
+        recipe["variety"] = VARIED.name
+    if kind == "plotted":
+        recipe["plotted_version"] = PLOTTED_VERSION
+    return recipe
 
 
 def sha256_of_recipe(recipe: dict[str, Any]) -> str:

@@ -2,20 +2,24 @@ import csv
 import hashlib
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from datamodules.check import check_cohort
 from datamodules.cohort import Cohort
 from datamodules.errors import ConfigError
 from datamodules.geometry import Geometry
 from datamodules.layout import LEADS
 from datamodules.rendering.make import SHARES, assign_layouts, make_cohort
 from datamodules.rendering.pages import draw_mask
-from datamodules.rendering.recipe import recipe_sha256
+from datamodules.rendering.recipe import Kind, recipe_sha256
 from datamodules.signals import Recording, open_signals
 from datamodules.wfdb_files import read_record, write_record
+from lightning_app.cohort_commands import make as make_command
+from lightning_app.specs import CohortRecipe
 from tests.datamodules.rendering.recordings import beats
 
 
@@ -104,7 +108,25 @@ def test_kinds_never_share_a_patient(signals, tmp_path):
     assert not patients["binary"] & patients["pseudo"]
     assert not patients["binary"] & patients["colour"]
     assert not patients["pseudo"] & patients["colour"]
+    assert SHARES["varied"][1] <= SHARES["plotted"][0]
     assert len(patients["pseudo"]) == 2  # twelve scans are two signals in six variants
+
+
+def test_varied_cohorts_are_sound(signals, tmp_path):
+    made = make_cohort("varied", 8, 5, signals, tmp_path / "varied", workers=1)
+    assert check_cohort(made, workers=1).problems == ()
+    rows = rows_of(made)
+    assert {Path(row["image"]).suffix for row in rows} >= {".tif", ".jpg"}
+    assert len({row["px_per_s"] for row in rows}) == 8
+    assert {row["layout"] for row in rows} > {""}
+
+
+def test_every_list_of_kinds_is_the_same():
+    kinds = get_args(Kind)
+    assert set(SHARES) == set(kinds)
+    assert get_args(CohortRecipe.model_fields["kind"].annotation) == kinds
+    (option,) = [option for option in make_command.params if option.name == "kind"]
+    assert tuple(option.type.choices) == kinds
 
 
 def test_colour_cohorts_say_how_good_a_threshold_label_is(signals, tmp_path):
