@@ -38,6 +38,7 @@ def report_on(root: Path, *, rebuild: bool = False) -> Path | None:
     ):
         from lightning_app.report.pages import build_report
 
+        mark.unlink(missing_ok=True)  # so that a kill in the middle leaves no report that passes as whole
         summary = build_report(root).summary
         write_durably(mark, f"{sources}\n{summary}\n".encode())
     click.echo(mark.read_text(encoding="utf-8").partition("\n")[2].rstrip())

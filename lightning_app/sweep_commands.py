@@ -88,15 +88,15 @@ def run(
     the report is left to `inkbeat report`.
     """
     planned = _plan(sweep, out, overrides)
+    from lightning_app.engines.local import signals_interrupt
+    from lightning_app.reporting import report_on
     from lightning_app.runner import run_sweep
 
-    if models or folds or seeds:
-        only = part_of(planned, models, folds, seeds)
-        raise SystemExit(run_sweep(planned, engine=engine, workers=workers, only=only))
-    code = run_sweep(planned, engine=engine, workers=workers)
-    from lightning_app.reporting import report_on
-
-    report_on(planned.store.root)
+    only = part_of(planned, models, folds, seeds) if models or folds or seeds else None
+    with signals_interrupt():
+        code = run_sweep(planned, engine=engine, workers=workers, only=only)
+        if only is None:
+            report_on(planned.store.root)
     raise SystemExit(code)
 
 

@@ -1,7 +1,7 @@
 """One cell: seed, build, pretrain, fit, test on every set, write the result.
 
 Each stage leaves its outcome in the cell's folder before the next begins (`stages.json` has the hashes), so
-a cell that was killed goes on with the stage it was in, and inside a training with the epoch it was in. What
+a cell that was killed goes on with the stage it was in, and inside a training with the step it was in. What
 is drawn at random is keyed to (seed, stage, epoch, step); so the weights, the log and the rows are the same
 bytes as without the kill.
 """
@@ -37,9 +37,9 @@ from datamodules.cohort import Cohort, Scan
 from datamodules.errors import DataError, IntegrityError, Interrupted, Problem
 from lightning_app.callbacks import (
     SAVE_EVERY_S,
-    EpochRecorder,
     KeyedRandomness,
     ProgressFile,
+    Recorder,
     Row,
     Stop,
     Watch,
@@ -229,7 +229,7 @@ class _Cell:
 
     def _fit(self, module: Any, datamodule: Any, stage: str, number: int, epochs: int, folder: Path) -> None:
         checkpoints = Checkpoints(folder)
-        recorder = EpochRecorder(
+        recorder = Recorder(
             stage,
             self.rows,
             checkpoints,
@@ -246,6 +246,8 @@ class _Cell:
             recorder,
         ]
         trainer = self._trainer(epochs, callbacks)
+        if trainer.strategy.launcher is not None:
+            self.stop.pass_on_to(trainer.strategy.launcher.kill)
         resume_from = checkpoints.newest_intact()
         if resume_from is not None:
             log.info("%s goes on from %s", stage, resume_from.name)
@@ -286,7 +288,7 @@ class _Cell:
     def _take_rows(self, checkpoints: Checkpoints) -> None:
         """Read the rows of a training that ran in processes of its own."""
         state = torch.load(checkpoints.last, weights_only=True, map_location="cpu")["callbacks"]
-        self.rows[:] = next(entry["rows"] for name, entry in state.items() if "EpochRecorder" in name)
+        self.rows[:] = next(entry["rows"] for name, entry in state.items() if name == Recorder.__qualname__)
 
     def _on_epoch(self, rows: list[Row]) -> None:
         self.progress.keep(loss=rows[-1].get("train_loss"))

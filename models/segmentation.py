@@ -43,6 +43,7 @@ class SegmentationModule(pl.LightningModule):
     """
 
     needs_training = True  # False: a method without weights; it is tested, never fitted
+    resumes_within_epoch = True  # what is summed up over an epoch is part of the checkpoint, see below
     whole_page = False  # True: a method that sees a page at once; it is never given windows of one
     window_px = 128  # side of the windows a page is predicted in; Li et al. 2020, section 2.3
 
@@ -68,6 +69,7 @@ class SegmentationModule(pl.LightningModule):
         self.save_hyperparameters()
         self.net = self.build_net()
         self.initialise()
+        self._start_sums()
 
     def build_net(self) -> nn.Module:
         """Make the network from `self.hparams`: (B, 1, H, W) float32 to logits (B, 1, H, W)."""
@@ -101,10 +103,26 @@ class SegmentationModule(pl.LightningModule):
         self.to(memory_format=torch.contiguous_format)
 
     def on_train_epoch_start(self) -> None:
-        """Start the epoch's sums on the device, where they stay until the epoch ends."""
+        """Start the epoch's sums."""
+        self._start_sums()
+
+    def _start_sums(self) -> None:
+        """Make the sums on the device, where they stay until the epoch ends."""
         self._loss_sum = torch.zeros((), device=self.device)
         self._first_bad_step = torch.full((), -1, dtype=torch.long, device=self.device)
         self._steps = 0
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the epoch's sums, so that a training may be left and taken up between any two steps.
+
+        A subclass that sums up more over an epoch adds it here and in `on_load_checkpoint`.
+        """
+        checkpoint["epoch_sums"] = (self._loss_sum, self._first_bad_step, self._steps)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the epoch's sums up again."""
+        loss_sum, first_bad_step, self._steps = checkpoint["epoch_sums"]
+        self._loss_sum, self._first_bad_step = loss_sum.to(self.device), first_bad_step.to(self.device)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Loss of one batch. Nothing here reads a value back from the device, so the GPU never waits."""

@@ -168,7 +168,9 @@ class StopRequests:
 
     def __enter__(self) -> StopRequests:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._handle) for number in STOP_SIGNALS}
+            # One that was switched off before, as nohup does, stays so.
+            heard = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._handle) for number in heard}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -182,6 +184,24 @@ class StopRequests:
         self.signal = number
 
 
+@contextlib.contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """Turn a signal to stop into `Interrupted`, where no engine runs and nothing has to be saved."""
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        raise interrupted(number)
+
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    heard = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    for number in heard:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, before[number])
+
+
 def interrupted(number: int | None) -> Interrupted:
     """Say that a run was stopped by a signal and can be resumed."""
     remedy = "run the same command to go on"
@@ -193,14 +213,14 @@ def _child(work: Work, job: Job, slot: Slot) -> None:
     # The terminal sends Ctrl-C to every process of the group; the driver alone decides and sends SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    _die_with_parent()
+    die_with_parent()
     if slot.device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = slot.device
     sys.exit(work(job, slot))
 
 
-def _die_with_parent() -> None:
-    """End this process when the driver ends, however it ends: its pipe to us closes then."""
+def die_with_parent() -> None:
+    """End this process when the one that started it ends, however it ends: its pipe to us closes then."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return

@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 
+import psutil
 import pytest
 
 from lightning_app.cells import Store, read_json, verify
@@ -150,6 +151,26 @@ def test_two_devices_train_one_cell(tmp_path):
     assert len((folder / "metrics.csv").read_text().splitlines()) == 1 + 1 + 3
     assert "MEMBER: 2/2" in (folder / "log.txt").read_text()
     assert not verify(job.sweep_dir)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_two_devices_end_together_and_go_on_together(tmp_path, number):
+    devices = {"trainer": {"accelerator": "cpu", "devices": 2, "strategy": "ddp"}}
+    content = tiny_with(**{"models.0.init_args": {"channels": 2, "sleep_s": 0.2}}, **devices)
+    (whole,) = cell_runs.planned_jobs(content, tmp_path / "whole")
+    (parts,) = cell_runs.planned_jobs(content, tmp_path / "parts")
+    assert cell_runs.run(whole) == 0
+    process = cell_runs.start(parts)
+    cell_runs.wait_for(started_training(Store(parts.sweep_dir).folder(parts.key)))
+    helpers = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, number)
+    process.join(30)
+    assert process.exitcode == (75 if number == signal.SIGTERM else -number)
+    assert not psutil.wait_procs(helpers, timeout=5)[1]
+    assert len(helpers) >= 2
+    assert cell_runs.run(parts) == 0
+    assert cell_runs.outcome(parts) == cell_runs.outcome(whole)
 
 
 def test_a_cell_takes_the_weights_of_one_that_differs_in_its_tests_only(undisturbed, tmp_path):

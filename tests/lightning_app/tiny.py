@@ -97,8 +97,16 @@ class _Batches:
     def __len__(self) -> int:
         return self.data.steps
 
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state) -> None:
+        pass
+
     def __iter__(self):
-        for step in range(len(self)):
+        trainer = self.data.trainer
+        first = trainer.fit_loop.epoch_loop.batch_progress.current.ready if trainer else 0
+        for step in range(first, len(self)):
             rng = np.random.default_rng([self.data.patch_seed, self.epoch, step])
             train = [n for n in range(self.data.scans) if n % self.data.folds != self.data.fold]
             image, mask = self.data._page(int(rng.choice(train)))

@@ -9,8 +9,9 @@ import time
 import psutil
 import pytest
 
+from datamodules.errors import Interrupted
 from lightning_app.engines import Job, Slot
-from lightning_app.engines.local import LocalEngine
+from lightning_app.engines.local import STOP_SIGNALS, LocalEngine, StopRequests, signals_interrupt
 from tests.lightning_app.engines import work
 
 SLOTS = [Slot(0), Slot(1)]
@@ -99,11 +100,18 @@ def test_cells_die_with_a_killed_driver(tmp_path):
     wait_for(lambda: not any(psutil.pid_exists(pid) for pid in cells))
 
 
-def test_a_kill_costs_little_more_than_the_killed_cell(tmp_path):
-    jobs = jobs_in(tmp_path, [f"k{number:02d}" for number in range(6)])
-    run(work.finish, jobs_in(tmp_path, ["warm"]))
-    started = time.monotonic()
-    events = run(work.sleep_600_ms, jobs)
-    # 1.8 s without the kill; the budget for 20 cells is measured in tests/performance.
-    assert time.monotonic() - started < 6
-    assert len([event for event in events if event[0] == "ended"]) == 6
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_signal_outside_the_engine_is_an_interruption(number):
+    with pytest.raises(Interrupted), signals_interrupt():
+        signal.raise_signal(number)
+
+
+def test_a_signal_that_was_switched_off_stays_so(tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with signals_interrupt(), StopRequests(lambda: None) as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.requested
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
