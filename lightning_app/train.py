@@ -461,8 +461,10 @@ class _Cell:
         cost = {"params": parameters(module), "macs": macs_per_patch(module)}
         dice = {name: _mean(group["dice"]) for name, group in scans.groupby("test_set", sort=True)}
         self.progress.write("record")
-        self.tracking.finish(self.rows, scans, {**cost, "dice": dice})
         self._note_time(started, cost["macs"])
+        told = self.store.timing(self.spec.key)
+        spent: dict[str, Any] = {name: told[name] for name in ("train_s", "peak_memory_mb") if name in told}
+        self.tracking.finish(self.rows, scans, {**cost, **spent, "dice": dice})
         result = result_of(
             self.folder,
             self.spec.key,

@@ -16,12 +16,13 @@ import numpy as np
 import pandas as pd
 
 from datamodules.errors import DataError, InkbeatError, Problem
-from lightning_app.cells import write_durably
+from lightning_app.cells import Store, write_durably
 from lightning_app.evaluate.segmentation import METRICS_VERSION
 from lightning_app.report import tables
 from lightning_app.report.analysis_plan import AnalysisPlan, load_analysis_plan
 from lightning_app.report.audit import audit, audit_rows, audit_signals
 from lightning_app.report.claims import Claim, check_claims, check_table1_claims
+from lightning_app.report.cost import cost_table, write_cost
 from lightning_app.report.results import SweepResults, read_results
 from lightning_app.report.signals import SignalTables, signal_tables
 from lightning_app.report.table1 import to_html, to_markdown
@@ -95,7 +96,7 @@ class _Report:
 
 
 def build_report(sweep_dir: Path) -> ReportPaths:
-    """Rebuild the report of a sweep, however far it is.
+    """Rebuild the report of a sweep, however far it is, and RUNS/<sweep>/cost/ beside it.
 
     Args:
         sweep_dir: RUNS/<sweep>.
@@ -119,6 +120,7 @@ def build_report(sweep_dir: Path) -> ReportPaths:
     charts, notes = _draw_charts(report, folder / "figures")
     triplets, more_notes = _draw_triplets(report, folder / "figures")
     _remove_stale(folder / "figures", [*charts, *triplets])
+    _write_cost(report)
     context = _context(report, charts, triplets, [*notes, *more_notes]) | _signal_context(signals)
     context["claims"] = [*report.claims, *_signal_claims(report, signals)]
     for name in ("report.md", "report.html"):
@@ -133,6 +135,16 @@ def build_report(sweep_dir: Path) -> ReportPaths:
         figures=tuple(figure.path for figure in (*charts, *triplets)),
         summary=ranking_text(report.benchmark),
     )
+
+
+def _write_cost(report: _Report) -> None:
+    from lightning_app.report.figures import family_colours
+
+    benchmark, store = report.benchmark, Store(report.results.root)
+    held_out = benchmark[(benchmark["test_set"] == tables.HELD_OUT) & benchmark["complete"].astype(bool)]
+    timings = {key: store.timing(key) for key in report.results.specs}
+    table = cost_table(held_out, report.results.cells, timings)
+    write_cost(store, table, family_colours(report.class_paths))
 
 
 def draw_from_sweep(sweep_dir: Path, name: str, folder: Path) -> list[Path]:

@@ -26,8 +26,7 @@ NOT_METRICS = frozenset(
 )
 FIRST_METRICS = ("precision", "recall", "iou", "cldice", "nsd_1px", "nsd_2px", "hd95_px")
 BY_SCAN = ["model", "scan_id"]
-COST = {"params": "parameters", "macs": "multiply-adds per 128 px patch", "cell_s": "time per cell, s"}
-ALSO_MEASURED = ("test_s", "patches_per_s", "pages_per_s", "peak_memory_mb")
+COST = {"params": "parameters", "macs": "multiply-adds per 128 px patch"}  # seconds: see cost.py
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def benchmark_table(rows: pd.DataFrame, cells: pd.DataFrame, plan: AnalysisPlan)
         `model, test_set, rank, n_scans, n_patients, n_missing, dice_mean, dice_sd, dice_ci_low,
         dice_ci_high, dice_median, dice_pooled, dice_sd_folds, dice_sd_seeds`, then mean and n of every other
         metric, then
-        `folds_done, folds_planned, cells_done, cells_planned, complete, params, macs, cell_s, train_s`.
+        `folds_done, folds_planned, cells_done, cells_planned, complete, params, macs`.
 
     Raises:
         DataError: If a scan was scored twice, a patient lies in two folds, or complete models differ in
@@ -232,15 +231,9 @@ def _spreads(rows: pd.DataFrame) -> dict[Any, statistics.Spread]:
 
 
 def _cost(cells: pd.DataFrame) -> pd.DataFrame:
-    """Median cost of a model's finished cells; a number no cell has told is NaN."""
-    done = cells[cells["state"] == "done"].rename(columns={"seconds": "cell_s"})
-    names = [*COST, "train_s", *(name for name in ALSO_MEASURED if name in done.columns)]
-    return (
-        done.reindex(columns=["model", *names])
-        .groupby("model")
-        .median(numeric_only=True)
-        .reindex(columns=names)
-    )
+    """Size of each model as its finished cells tell it; a number no cell has told is NaN."""
+    done = cells[cells["state"] == "done"].reindex(columns=["model", *COST])
+    return done.groupby("model").median(numeric_only=True).reindex(columns=list(COST))
 
 
 def _ranked(table: pd.DataFrame, primary: str) -> pd.DataFrame:

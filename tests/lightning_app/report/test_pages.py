@@ -1,4 +1,5 @@
 import hashlib
+import json
 import re
 import shutil
 import subprocess
@@ -54,7 +55,7 @@ def test_a_finished_sweep_gives_tables_pages_and_figures(finished):
     table = pd.read_csv(paths.benchmark)
     assert table.columns[:4].tolist() == ["model", "test_set", "rank", "n_scans"]
     promised = "n_patients dice_mean dice_sd dice_ci_low dice_ci_high precision_mean recall_mean iou_mean"
-    promised += " cldice_mean folds_done folds_planned params macs train_s"
+    promised += " cldice_mean folds_done folds_planned params macs"
     assert set(promised.split()) <= set(table)
     assert table[table["test_set"] == "cv"]["model"].tolist() == [model.name for model in MODELS]
     assert len(table) == 3 * 4
@@ -157,6 +158,34 @@ def test_a_report_without_results_is_refused_and_writes_nothing(tmp_path):
     with pytest.raises(DataError, match="NO_RESULTS"):
         build_report(sweep.root)
     assert not (sweep.root / "report").exists()
+
+
+def test_what_cells_spent_stands_beside_the_report_and_not_in_it(tmp_path):
+    sweep = write_sweep(tmp_path / "toy", MODELS[:2], folds=2, scans=6, colour=False, thresholds=False)
+    before = digest(build_report(sweep.root).folder)
+    spent = {"train_s": 10.0, "trained_patches": 50, "predict_s": 6.0, "predicted_pages": 3, "seconds": 20.0}
+    for (model, fold, _), key in sweep.keys.items():
+        told = spent | {"peak_memory_mb": 100.0 + fold, "machine": "this one"}
+        if model == "ResUNetCBAM" and fold == 1:
+            told |= {"train_s": 30.0, "trained_patches": 350}
+        (sweep.root / "cells" / key / "timing.json").write_text(json.dumps(told))
+    assert digest(build_report(sweep.root).folder) == before
+    table = pd.read_csv(sweep.root / "cost" / "cost.csv").set_index("model")
+    first = table.loc["ResUNetCBAM"]
+    assert (first["train_s"], first["patches_per_s"], first["pages_per_s"]) == (20.0, 10.0, 0.5)
+    assert (first["peak_memory_mb"], first["n_cells"], first["params"]) == (101.0, 2, 36_300_000)
+    text = (sweep.root / "cost" / "cost.md").read_text()
+    assert "| ResUNetCBAM | 0.9" in text
+    assert "On this one" in text
+    assert (sweep.root / "cost" / "quality_against_cost.svg").is_file()
+
+
+def test_cells_that_tell_nothing_cost_nobody_knows_what(tmp_path):
+    sweep = write_sweep(tmp_path / "toy", MODELS[:1], folds=2, scans=4, colour=False, thresholds=False)
+    build_report(sweep.root)
+    table = pd.read_csv(sweep.root / "cost" / "cost.csv")
+    assert table["train_s"].isna().all()
+    assert not (sweep.root / "cost" / "quality_against_cost.png").exists()
 
 
 def test_a_cohort_that_is_gone_costs_the_pictures_only(tmp_path):
