@@ -19,7 +19,7 @@ export UV_LINK_MODE := copy
 SIGNALS_ARG := $(if $(SIGNALS),--set signals=$(SIGNALS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-ray benchmark plan report status test test-slow test-gpu test-browser test-ray test-slurm \
+.PHONY: help setup setup-ray benchmark plan report results status test test-slow test-gpu test-browser test-ray test-slurm \
         test-fuzz lint format type perf lock clean
 
 help: ## list the targets
@@ -53,6 +53,9 @@ plan: $(READY) ## show a sweep's cells without running them: PRESET=...
 
 report: $(READY) ## rebuild the report of a sweep: PRESET=...
 	@$(INKBEAT) report $(RUNS)/$(PRESET)
+
+results: $(READY) ## write the README's result tables from docs/results
+	@$(BIN)/python -m lightning_app.report.collected
 
 status: $(READY) ## show how far a sweep is: PRESET=...
 	@$(INKBEAT) status $(RUNS)/$(PRESET)
