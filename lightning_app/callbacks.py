@@ -177,6 +177,14 @@ class Recorder(Checkpoint):
             if stops:
                 self._stop.end()
 
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Leave the step that is only announced out of Lightning's counts, which it would count twice."""
+        for counts in checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():
+            if isinstance(counts, dict):
+                counts["ready"] = counts["completed"]
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the epoch's row and save when it is time."""
         values = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}

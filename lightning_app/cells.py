@@ -8,7 +8,9 @@
         scans.parquet                  one row per scan and test set
         predictions/<set>/<scan>.png   1-bit masks at the sweep's threshold
         metrics.csv                    one row per epoch
-        model.safetensors, last.ckpt   final weights; last checkpoint
+        model.safetensors              final weights
+        last.ckpt, checkpoints.sha256  last checkpoint and its hash, which is no part of the result:
+                                       equal states may be pickled as different bytes
         environment.json, log.txt      where and with what it ran; what was said
         timing.json                    what it spent; apart, because no result may depend on it
         wandb/                         the run as W&B sees it
@@ -40,7 +42,10 @@ RESULT = "result.json"
 SPEC = "spec.json"
 PROGRESS = "progress.json"
 TIMING = "timing.json"
+LAST_CHECKPOINT = "last.ckpt"
+CHECKPOINT_HASHES = "checkpoints.sha256"
 LOCK = ".lock"
+RUN_LOCK = ".run.lock"  # of the command that drives the sweep
 LOCK_PATIENCE_S = 2.0  # a status query holds the lock shared for an instant
 
 
@@ -48,6 +53,19 @@ def sha256_of(path: Path) -> str:
     """Hash a file's bytes, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checkpoint_hashes(folder: Path) -> list[str]:
+    """Read which checkpoints a cell has recorded, newest first; empty if it has recorded none."""
+    try:
+        return (folder / CHECKPOINT_HASHES).read_text(encoding="ascii").split()
+    except (OSError, UnicodeDecodeError):
+        return []
+
+
+def is_on_record(checkpoint: Path) -> bool:
+    """Tell whether a checkpoint is what the cell wrote."""
+    return sha256_of(checkpoint) in checkpoint_hashes(checkpoint.parent)
 
 
 def write_durably(path: Path, content: bytes) -> None:
@@ -80,9 +98,14 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Tell whether there was no room, on the disk or within a quota."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def disk_problem(path: Path, error: OSError) -> Problem:
     """Turn an error of the file system into a problem with a remedy."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         return Problem(
             "DISK_FULL", path.name, str(error.strerror), "free space", "free some and run the same again"
         )
@@ -160,10 +183,10 @@ def _flock(descriptor: int, kind: int) -> bool:
     return True
 
 
-def is_locked(folder: Path) -> bool:
-    """Tell whether a living process works on the cell."""
+def is_locked(folder: Path, name: str = LOCK) -> bool:
+    """Tell whether a living process works on the cell, or holds another lock in a folder."""
     try:
-        descriptor = os.open(folder / LOCK, os.O_RDONLY)
+        descriptor = os.open(folder / name, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
@@ -207,6 +230,10 @@ class Store:
         if is_locked(folder):
             return "running"
         return "interrupted" if (folder / PROGRESS).is_file() else "missing"
+
+    def is_driven(self) -> bool:
+        """Tell whether a command is at work that starts cells."""
+        return is_locked(self.root, RUN_LOCK)
 
     def states(self, keys: Iterable[str]) -> dict[str, State]:
         """Read the states of many cells, looking only into folders that exist."""
@@ -320,6 +347,13 @@ def _verify_cell(folder: Path, key: str) -> Iterator[Problem]:
             yield _edited(f"{key}/{name}", "no file")
         elif sha256_of(path) != expected:
             yield _edited(f"{key}/{name}", "content that differs from its recorded hash")
+    checkpoint = folder / LAST_CHECKPOINT
+    if (
+        LAST_CHECKPOINT not in result.get("artefacts", {})
+        and checkpoint.is_file()
+        and not is_on_record(checkpoint)
+    ):
+        yield _edited(f"{key}/{LAST_CHECKPOINT}", "content that differs from its recorded hash")
     if (folder / SPEC).is_file() and _key_of_spec(folder / SPEC) != key:
         yield _edited(f"{key}/{SPEC}", "a specification of another key")
 

@@ -8,6 +8,7 @@ passed over.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Callable
@@ -15,7 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.errors import DataError
-from lightning_app.cells import disk_problem, sha256_of, sync_folder, write_durably
+from lightning_app.cells import (
+    CHECKPOINT_HASHES,
+    LAST_CHECKPOINT,
+    checkpoint_hashes,
+    disk_problem,
+    is_on_record,
+    sha256_of,
+    sync_folder,
+    write_durably,
+)
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +43,7 @@ class Checkpoints:
     @property
     def last(self) -> Path:
         """The newest checkpoint."""
-        return self.folder / "last.ckpt"
+        return self.folder / LAST_CHECKPOINT
 
     @property
     def previous(self) -> Path:
@@ -42,7 +52,7 @@ class Checkpoints:
 
     @property
     def _hashes(self) -> Path:
-        return self.folder / "checkpoints.sha256"
+        return self.folder / CHECKPOINT_HASHES
 
     def save(self, write: Callable[[Path], None]) -> None:
         """Write a new checkpoint.
@@ -58,7 +68,7 @@ class Checkpoints:
             write(fresh)
             with fresh.open("rb") as file:
                 os.fsync(file.fileno())
-            known = self._known()[:1]
+            known = checkpoint_hashes(self.folder)[:1]
             write_durably(self._hashes, "\n".join([sha256_of(fresh), *known, ""]).encode())
             if self.last.exists():
                 self.last.replace(self.previous)
@@ -67,35 +77,24 @@ class Checkpoints:
         except OSError as error:
             raise DataError(disk_problem(self.last, error)) from None
         except RuntimeError as error:
-            # torch's file writer reports a full disk as a RuntimeError without errno.
-            raise DataError(disk_problem(self.last, OSError(28, str(error).splitlines()[0]))) from None
+            if "PytorchStreamWriter" not in str(error) and "unexpected pos" not in str(error):
+                raise
+            # torch's file writer reports a full disk without errno.
+            full = OSError(errno.ENOSPC, str(error).splitlines()[0])
+            raise DataError(disk_problem(self.last, full)) from None
         finally:
             fresh.unlink(missing_ok=True)
 
     def newest_intact(self) -> Path | None:
         """Find the checkpoint to go on from; None if there is none, and says what it passed over."""
-        known = self._known()
         for path in (self.last, self.previous):
             if not path.is_file():
                 continue
-            if sha256_of(path) in known:
+            if is_on_record(path):
                 return path
             log.warning("%s is damaged (its hash is not on record); falling back", path.name)
         return None
 
-    def clear(self) -> None:
-        """Forget all checkpoints, for instance at the start of the next stage."""
-        self._hashes.unlink(missing_ok=True)
-        for path in (self.last, self.previous):
-            path.unlink(missing_ok=True)
-
     def keep_last_only(self) -> None:
         """Drop what only a resume needs."""
-        self._hashes.unlink(missing_ok=True)
         self.previous.unlink(missing_ok=True)
-
-    def _known(self) -> list[str]:
-        try:
-            return self._hashes.read_text(encoding="ascii").split()
-        except (OSError, UnicodeDecodeError):
-            return []

@@ -81,14 +81,23 @@ def main(arguments: list[str] | None = None) -> None:
         code = 0
     except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback unless asked for
         _show(debug)
-        click.echo(f"internal error: {type(error).__name__}: {error}\n  --debug shows where", err=True)
-        code = 1
+        code = _unforeseen(error)
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _show(debug: bool) -> None:
     if debug:
         traceback.print_exc()
+
+
+def _unforeseen(error: Exception) -> int:
+    from lightning_app.cells import disk_problem, is_disk_full
+
+    if isinstance(error, OSError) and is_disk_full(error):
+        print_problems([disk_problem(Path(error.filename or "."), error)])
+        return 3
+    click.echo(f"internal error: {type(error).__name__}: {error}\n  --debug shows where", err=True)
+    return 1
 
 
 def print_problems(problems: Iterable[Problem]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -19,6 +19,7 @@ from lightning_app.cells import State, Store
 
 LINE_EVERY_S = 20.0
 ROWS_SHOWN = 30
+QUIET_S = 10.0
 
 
 @dataclass
@@ -30,13 +31,14 @@ class Board:
         cells: Rows `key, model, fold, seed` of the plan.
         states: State by key; `missing` is a cell still waiting.
         slots: Cells that run at a time, for the estimate of time left.
+        exit_codes: How the processes of this run ended, by key.
     """
 
     store: Store
     cells: list[dict[str, Any]]
     states: dict[str, State]
     slots: int = 1
-    notes: list[str] = field(default_factory=list)
+    exit_codes: dict[str, int | None] = field(default_factory=dict)
     started_at: float = field(default_factory=time.monotonic)
     _results: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -72,15 +74,22 @@ class Board:
         return ", ".join(f"{number} {word}" for number, word in numbers if number) or "no cells"
 
     def left_s(self, progress: Mapping[str, Mapping[str, Any]]) -> float | None:
-        """Estimate the seconds left from the cells done so far; None before the first."""
-        seconds = [self.store.seconds(key) for key in self.keys("done")]
-        known = [value for value in seconds if value is not None]
-        running = [float(values.get("left_s") or 0.0) for values in progress.values()]
+        """Estimate the seconds left from the cells done so far, else from those at work; None before."""
         waiting = len(self.keys("missing")) + len(self.keys("interrupted"))
+        done = [self.store.seconds(key) for key in self.keys("done")]
+        known = [seconds for seconds in done if seconds is not None]
+        known = known or [seconds for values in progress.values() if (seconds := _whole_s(values))]
         if waiting and not known:
             return None
         mean_s = sum(known) / len(known) if known else 0.0
-        return (sum(running) + waiting * mean_s) / max(1, self.slots)
+        running_s = sum(float(values.get("left_s") or 0.0) for values in progress.values())
+        return (running_s + waiting * mean_s) / max(1, self.slots, len(progress))
+
+
+def _whole_s(progress: Mapping[str, Any]) -> float | None:
+    """Estimate how long a stage takes from its first to its last step; None if it does not say."""
+    step, steps, left_s = (progress.get(name) for name in ("step", "steps", "left_s"))
+    return left_s * steps / (steps - step) if left_s and step is not None and steps > step else None
 
 
 def duration(seconds: float) -> str:
@@ -204,11 +213,19 @@ class View:
                 self.say(f"  {self.board.name(key)}: {', '.join(part for part in details if part)}")
 
 
-def watch(board: Board, every_s: float = 1.0, is_over: Callable[[], bool] | None = None) -> None:
-    """Follow a sweep that runs elsewhere until nothing of it runs any more, or until interrupted."""
-    over = is_over or (lambda: not board.keys("running"))
+def watch(board: Board, every_s: float = 1.0, quiet_s: float = QUIET_S) -> None:
+    """Follow a sweep that runs elsewhere until it is over.
+
+    It is over when every cell has ended, or when for `quiet_s` no cell is at work and no command is that
+    starts them: between two cells there is an instant without either where agents share a sweep.
+    """
     board.refresh()
+    busy_at = time.monotonic()
     with View(board):
-        while not over():
+        while board.keys("missing") or board.keys("interrupted") or board.keys("running"):
+            if board.keys("running") or board.store.is_driven():
+                busy_at = time.monotonic()
+            elif time.monotonic() - busy_at >= quiet_s:
+                break
             time.sleep(every_s)
             board.refresh()

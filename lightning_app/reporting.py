@@ -12,12 +12,13 @@ from lightning_app.cells import RESULT, State, Store, write_durably
 SOURCES = ".made-from"  # hash of the sources, then the summary as printed
 
 
-def report_on(root: Path, *, rebuild: bool = False) -> Path | None:
+def report_on(root: Path, *, rebuild: bool = False, track: bool = False) -> Path | None:
     """Build the report of a sweep unless the one there is of the same cells, and print its table.
 
     Args:
         root: RUNS/<sweep>.
         rebuild: Build it in any case.
+        track: Record a report that was built with W&B, too.
 
     Returns:
         The page; None if no cell is done.
@@ -39,8 +40,12 @@ def report_on(root: Path, *, rebuild: bool = False) -> Path | None:
         from lightning_app.report.pages import build_report
 
         mark.unlink(missing_ok=True)  # so that a kill in the middle leaves no report that passes as whole
-        summary = build_report(root).summary
-        write_durably(mark, f"{sources}\n{summary}\n".encode())
+        built = build_report(root)
+        write_durably(mark, f"{sources}\n{built.summary}\n".encode())
+        if track:
+            from lightning_app.report_tracking import track_report
+
+            track_report(root, built.figures)
     click.echo(mark.read_text(encoding="utf-8").partition("\n")[2].rstrip())
     click.echo(f"report: {page}")
     return page

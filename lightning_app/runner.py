@@ -14,8 +14,28 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from datamodules.errors import ConfigError, InkbeatError, Interrupted, Problem
-from lightning_app.cells import RESULT, SPEC, CellLock, Store, disk_problem, result_of, write_json
-from lightning_app.engines import EXIT_BUSY, EXIT_DONE, EXIT_FAILED, Engine, Event, Job, Slot
+from lightning_app.cells import (
+    LOCK_PATIENCE_S,
+    RESULT,
+    RUN_LOCK,
+    SPEC,
+    CellLock,
+    Store,
+    disk_problem,
+    result_of,
+    write_json,
+)
+from lightning_app.engines import (
+    EXIT_BUSY,
+    EXIT_DATA,
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    Engine,
+    Event,
+    Job,
+    Slot,
+)
 from lightning_app.engines.local import LocalEngine, warm_up
 from lightning_app.planning import Plan, as_row
 from lightning_app.prepare import (
@@ -49,7 +69,7 @@ def run_sweep(
         only: Keys of the cells to run. Several such runs may work on one sweep; each cell has its lock.
 
     Returns:
-        0 if every cell is done, 1 if some failed.
+        0 if every cell is done, 3 if there was no room for some, 1 if others failed.
 
     Raises:
         ConfigError: If the engine is missing, the folder cannot be written or another run works on the sweep.
@@ -77,7 +97,13 @@ def run_sweep(
                 jobs = _jobs(plan, todo, costs)
                 runs_on.run(jobs, slots, lambda event: _note(board, view, event))
             view.say(f"{board.counts()} in {duration(_seconds(board))}")
-        return EXIT_FAILED if board.keys("failed") or board.keys("interrupted") else EXIT_DONE
+        return _exit_code(board)
+
+
+def _exit_code(board: Board) -> int:
+    if EXIT_DATA in board.exit_codes.values():
+        return EXIT_DATA
+    return EXIT_FAILED if board.keys("failed") or board.keys("interrupted") else EXIT_DONE
 
 
 def _seconds(board: Board) -> float:
@@ -99,9 +125,9 @@ def _require_writable(root: Path) -> None:
 @contextlib.contextmanager
 def _only_run(root: Path) -> Iterator[None]:
     """Hold the right to drive this sweep."""
-    lock = FileLock(root / ".run.lock")
+    lock = FileLock(root / RUN_LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=LOCK_PATIENCE_S)
     except Timeout:
         remedy = f"follow it with: inkbeat status {root} --watch"
         raise ConfigError(Problem("SWEEP_BUSY", root.name, "another run works on it", "", remedy)) from None
@@ -271,8 +297,9 @@ def _note(board: Board, view: View, event: Event) -> None:
         board.states[event.key] = "missing"
         view.say(f"{name} was killed ({_end(event.exit_code)}); it goes on from its last checkpoint")
         return
+    board.exit_codes[event.key] = event.exit_code
     state = board.store.state(event.key)
-    if state not in ("done", "failed") and event.exit_code not in (EXIT_BUSY, 75, 3):
+    if state not in ("done", "failed") and event.exit_code not in (EXIT_BUSY, EXIT_INTERRUPTED, EXIT_DATA):
         _record_death(board.store, event)
         state = "failed"
     board.states[event.key] = state

@@ -96,7 +96,7 @@ def run(
     with signals_interrupt():
         code = run_sweep(planned, engine=engine, workers=workers, only=only)
         if only is None:
-            report_on(planned.store.root)
+            report_on(planned.store.root, track=True)
     raise SystemExit(code)
 
 

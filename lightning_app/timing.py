@@ -59,7 +59,7 @@ def note_rate(folder: Path, macs: int, overlap_px: int) -> None:
 
 
 class Clock(pl.Callback):
-    """Adds what each finished epoch took, and how many patches it saw, to timing.json.
+    """Adds what each epoch, or a part of one, took and how many patches it saw to timing.json.
 
     Args:
         folder: The cell's folder.
@@ -70,8 +70,15 @@ class Clock(pl.Callback):
         self._began = (0.0, 0.0)
         self._patches = 0
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock; inside an epoch where a training is taken up there."""
+        self._start()
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock again."""
+        self._start()
+
+    def _start(self) -> None:
         self._began = (time.monotonic(), time.process_time())
         self._patches = 0
 
@@ -83,6 +90,15 @@ class Clock(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the epoch down."""
+        self._add(trainer)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Write down the part of an epoch that was trained before a stop."""
+        self._add(trainer)
+
+    def _add(self, trainer: pl.Trainer) -> None:
         if not trainer.is_global_zero:
             return
         if torch.cuda.is_available():

@@ -169,6 +169,7 @@ class Tracker:
             job_type=identity.job_type,
             tags=list(identity.tags),
             config=dict(identity.config),
+            dir=str(self._run_dir),  # of the environment wandb takes the one that it met first
             mode="offline" if force_offline else "online",
             resume=None if force_offline else "allow",
             settings=wandb.Settings(

@@ -52,6 +52,7 @@ from lightning_app.cells import (
     SPEC,
     CellLock,
     Store,
+    is_disk_full,
     read_json,
     result_of,
     sha256_of,
@@ -59,7 +60,7 @@ from lightning_app.cells import (
     write_json,
 )
 from lightning_app.checkpoints import Checkpoints
-from lightning_app.engines import EXIT_BUSY, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Job, Slot
+from lightning_app.engines import EXIT_BUSY, EXIT_DATA, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Job, Slot
 from lightning_app.engines.cell_process import CELL_PROCESS_VARIABLE
 from lightning_app.leakage import NoLeakage, check_training
 from lightning_app.prepare import cores
@@ -74,7 +75,6 @@ log = logging.getLogger(__name__)
 PRETRAIN, FIT = 0, 1  # numbers of the training stages in keyed randomness
 WEIGHTS = "model.safetensors"
 SAVE_EVERY_VARIABLE = "INKBEAT_SAVE_EVERY_S"  # lets a test make checkpoints dense
-EXIT_DATA = 3
 
 
 def run_cell(job: Job, slot: Slot) -> int:
@@ -85,16 +85,21 @@ def run_cell(job: Job, slot: Slot) -> int:
         slot: Threads to use.
 
     Returns:
-        0 done; 1 failed, the traceback is in result.json; 3 no room or right to write; 5 another process
-        works on it; 75 stopped, to be resumed.
+        0 done; 1 failed, the traceback is in result.json; 3 no room or right to write, the last good state
+        is kept; 5 another process works on it; 75 stopped, to be resumed.
     """
     folder = Store(job.sweep_dir).folder(job.key)
     lock = CellLock(folder)
-    if not lock.acquire():
-        return EXIT_BUSY
     try:
+        if not lock.acquire():
+            return EXIT_BUSY
         _speak_to(folder / "log.txt")
         return _guarded(job, slot, folder)
+    except (DataError, OSError) as error:
+        if not _cannot_write(error):
+            raise
+        log.error("%s", error)
+        return EXIT_DATA
     finally:
         lock.release()
 
@@ -108,13 +113,16 @@ def _guarded(job: Job, slot: Slot, folder: Path) -> int:
     except Interrupted:
         log.info("stopped on request; the same command goes on from here")
         return EXIT_INTERRUPTED
-    except DataError as error:
-        if any(problem.code in ("DISK_FULL", "NOT_WRITABLE") for problem in error.problems):
-            log.error("%s", error)
-            return EXIT_DATA
-        return _fail(folder, job.key, error)
-    except Exception as error:  # noqa: BLE001 - a failing cell is a row of the report, the others go on
-        return _fail(folder, job.key, error)
+    except Exception as error:
+        if _cannot_write(error):
+            raise
+        return _fail(folder, job.key, error)  # a failing cell is a row of the report, the others go on
+
+
+def _cannot_write(error: Exception) -> bool:
+    if isinstance(error, DataError):
+        return any(problem.code in ("DISK_FULL", "NOT_WRITABLE") for problem in error.problems)
+    return is_disk_full(error)
 
 
 def _fail(folder: Path, key: str, error: Exception) -> int:
@@ -422,8 +430,6 @@ class _Cell:
             return False
         self._check_test_sets()
         _copy(source / WEIGHTS, self.folder / WEIGHTS)
-        if (source / "last.ckpt").is_file():
-            _copy(source / "last.ckpt", self.folder / "last.ckpt")
         for name in _equal_sets(theirs, self.spec):
             self._take_set(source, name)
         self.stages.record(
@@ -502,7 +508,7 @@ class _Cell:
         return table
 
     def _artefacts(self) -> list[str]:
-        found = [SPEC, "scans.parquet", "thresholds.parquet", "metrics.csv", WEIGHTS, "last.ckpt"]
+        found = [SPEC, "scans.parquet", "thresholds.parquet", "metrics.csv", WEIGHTS]
         found += ["environment.json", "stages.json"]
         for pattern in ("predictions/*/*.png", "rows/*.parquet"):
             found += [path.relative_to(self.folder).as_posix() for path in self.folder.glob(pattern)]

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
+EXIT_DATA = 3  # no room or no right to write; the last good state is kept
 EXIT_BUSY = 5  # another process holds the cell's lock
 EXIT_INTERRUPTED = 75
 

@@ -470,7 +470,7 @@ def _context(
         "threshold": _threshold(results),
         "metrics_version": METRICS_VERSION,
         "cost_labels": tables.COST,
-        "command": f"inkbeat report {results.root.parent.name}/{results.root.name}",
+        "command": f"inkbeat report RUNS/{results.root.name}",  # wherever it lies: equal bytes
     }
 
 

@@ -1,9 +1,11 @@
 """A cell that was killed leaves what an undisturbed one leaves, byte for byte."""
 
+import contextlib
 import os
 import random
 import shutil
 import signal
+import subprocess
 import time
 
 import psutil
@@ -189,3 +191,61 @@ def test_a_cell_takes_the_weights_of_one_that_differs_in_its_tests_only(undistur
     assert ours["model.safetensors"] == theirs["model.safetensors"]
     assert set(store.result(job.key)["dice"]) == {"cv", "noisy", "noisier"}
     assert not verify(job.sweep_dir)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of one megabyte."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small file system is not permitted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_keeps_the_last_good_state(undisturbed, small_disk):
+    (job,) = cell_runs.planned_jobs(TINY, small_disk / "runs")
+    folder = Store(job.sweep_dir).folder(job.key)
+    process = cell_runs.start(job)
+    cell_runs.wait_for(lambda: (folder / "last.ckpt").is_file())
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    filler = small_disk / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    before = (folder / "last.ckpt").read_bytes()
+    assert cell_runs.run(job) == 3
+    assert (folder / "last.ckpt").read_bytes() == before
+    assert Store(job.sweep_dir).state(job.key) == "interrupted"
+    filler.unlink()
+    assert cell_runs.run(job) == 0
+    assert cell_runs.outcome(job) == undisturbed[0]
+
+
+def test_an_edit_of_any_file_is_found(tmp_path):
+    (job,) = cell_runs.planned_jobs(TINY, tmp_path)
+    assert cell_runs.run(job) == 0
+    folder = Store(job.sweep_dir).folder(job.key)
+    told_apart = {".lock", "log.txt", "timing.json"}  # no result depends on them
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in told_apart]
+    assert len(files) > 12
+    for path in files:
+        content = path.read_bytes()
+        for edited in edits(path.name, content):
+            path.unlink() if edited is None else path.write_bytes(edited)
+            assert verify(job.sweep_dir), (path.name, edited)
+            path.write_bytes(content)
+    assert not verify(job.sweep_dir)
+
+
+def edits(name, content):
+    if name == "result.json":  # a better Dice, and the same with its hash taken out
+        better = content.replace(b'"cv": 0.', b'"cv": 0.9')
+        return [better, better.replace(b'"result_sha256"', b'"note"')]
+    if name == "checkpoints.sha256":
+        return [b"", None]
+    changed = [content[:-1] + bytes([content[-1] ^ 1]), content + b" "]
+    return changed if name == "last.ckpt" else [*changed, None]  # a finished cell needs none

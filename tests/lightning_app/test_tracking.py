@@ -8,10 +8,13 @@ import sys
 import threading
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
+from lightning_app.cells import Store
+from lightning_app.report_tracking import track_report
 from lightning_app.tracking import Overlay, RunIdentity, Tracker, offline_runs, tracking_mode
 
 WANDB = Path(sys.executable).with_name("wandb")
@@ -78,6 +81,19 @@ def test_a_cell_leaves_one_offline_run_with_everything_in_it(tmp_path):
     masks = result["overlays"]["all_masks"][0]
     assert set(masks) == {"prediction", "truth"}
     assert (folder / "files" / masks["prediction"]["path"]).is_file()
+
+
+def test_a_report_leaves_a_run_of_its_own(tmp_path):
+    Store(tmp_path).write_plan({"name": "smoke", "cells": [{"key": "k1"}, {"key": "k2"}]})
+    (tmp_path / "report").mkdir()
+    pd.DataFrame({"model": ["a", "b"], "dice": [0.8, 0.9]}).to_csv(tmp_path / "report" / "benchmark.csv")
+    cv2.imwrite(str(tmp_path / "fig5a.png"), np.zeros((8, 8), np.uint8))
+    track_report(tmp_path, [tmp_path / "fig5a.png"])
+    (folder,) = offline_runs(tmp_path)
+    seen = read_back(folder)
+    assert (seen["run"]["job_type"], seen["run"]["run_group"]) == ("report", "smoke")
+    assert seen["summary"]["summary"]["benchmark"]["nrows"] == 2
+    assert "figures/fig5a" in seen["summary"]["summary"]
 
 
 def test_nothing_of_wandb_lands_outside_the_sweep(tmp_path, monkeypatch):

@@ -3,9 +3,11 @@
     python -m tests.performance.bench_sweeps
 
 Budgets: plan of 10,000 cells 1 s; start of a cell 0.1 s after the first; 20 cells of 0.6 s on 2 slots with
-one worker killed 7 s; second run of a finished 45-cell sweep 3 s.
+one worker killed 7 s; second run of a finished 45-cell sweep 3 s; report of 10,000 cells 10 s; the W&B run
+of a cell 2 % of it.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -13,17 +15,21 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 
-from lightning_app.cells import RESULT, SPEC, result_of, write_json
+from lightning_app.cells import RESULT, SPEC, result_of
 from lightning_app.engines import Job, Slot
 from lightning_app.engines.local import PRELOAD, LocalEngine, warm_up
 from lightning_app.evaluate.segmentation import METRICS_VERSION, scan_metrics
 from lightning_app.planning import make_plan
 from lightning_app.specs import PlannedCell, check_sweep
+from lightning_app.tracking import Overlay, RunIdentity, Tracker
 from tests.lightning_app.engines import work
 from tests.lightning_app.specs_of_tiny import TINY
 
@@ -68,21 +74,27 @@ def start_of_a_cell(folder: Path) -> float:
     return min(seconds(once) for _ in range(5)) - 0.05  # what the cell itself sleeps
 
 
-def finished_sweep(folder: Path) -> float:
-    """`inkbeat run` of 45 cells that are all done, report included in the check."""
-    content = {**TINY, "seeds": list(range(9)), "folds": {"count": 5}}
-    runs = folder / "runs"
+def finished(runs: Path, *, n_seeds: int) -> dict[str, Any]:
+    """Write the cells of a sweep as if they had been run; give its content."""
+    content = {**TINY, "seeds": list(range(n_seeds)), "folds": {"count": 5}}
     plan = make_plan(check_sweep(content), runs)
+    plan.store.write_plan(plan.record())
+    tables = [_rows_of(fold) for fold in range(5)]
     for cell in plan.cells:
         path = plan.store.folder(cell.key)
         path.mkdir(parents=True)
-        write_json(path / SPEC, cell.spec.model_dump(mode="json"))
-        _write_rows(path, cell)
-        write_json(
-            path / RESULT, result_of(path, cell.key, "done", [SPEC, "scans.parquet"], dice={"cv": 0.5})
-        )
+        (path / SPEC).write_text(cell.spec.model_dump_json())
+        _write_rows(path / "scans.parquet", cell, tables[cell.spec.folds.fold])
+        result = result_of(path, cell.key, "done", [SPEC, "scans.parquet"], dice={"cv": 0.5})
+        (path / RESULT).write_text(json.dumps(result))
+    return content
+
+
+def finished_sweep(folder: Path) -> float:
+    """`inkbeat run` of 45 cells that are all done, report included in the check."""
+    runs = folder / "runs"
     sweep = folder / "sweep.yaml"
-    sweep.write_text(yaml.safe_dump(content))
+    sweep.write_text(yaml.safe_dump(finished(runs, n_seeds=9)))
     command = [sys.executable, "-m", "lightning_app", "run", str(sweep), "--out", str(runs)]
     environment = {**os.environ, "WANDB_MODE": "disabled"}
 
@@ -93,21 +105,40 @@ def finished_sweep(folder: Path) -> float:
     return seconds(run)
 
 
-def _write_rows(folder: Path, cell: PlannedCell) -> None:
+def report_of_ten_thousand(folder: Path) -> float:
+    """`inkbeat report` of 10,000 finished cells, imports included."""
+    finished(folder / "many", n_seeds=2000)
+    command = [sys.executable, "-m", "lightning_app", "report", str(folder / "many" / "tiny")]
+    return seconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
+
+
+def recording_of_a_cell(folder: Path) -> float:
+    """The offline W&B run of a cell of 100 epochs and 200 rows, with three pages."""
+    page = np.zeros((1120, 886), np.uint8)
+    page[100] = 255
+    identity = RunIdentity("k", "k", "bench", "cell")
+    pages = [Overlay(word, page, page > 0, page > 0) for word in ("worst", "median", "best")]
+    rows = pd.concat([_rows_of(0)] * 50)
+    tracker = Tracker(folder, folder / "cells" / "k", identity, "offline")
+    epochs = [{"epoch": float(number), "train_loss": 0.1} for number in range(100)]
+    return seconds(lambda: tracker.finish(epochs, {"scans": rows}, pages, summary={"dice": 0.5}))
+
+
+def _rows_of(fold: int) -> pd.DataFrame:
     truth = np.eye(48, dtype=bool)
-    scans = [f"f{cell.spec.folds.fold}-{number}" for number in range(4)]
-    named = {
-        "fold": cell.spec.folds.fold,
-        "seed": cell.spec.seeds.weights,
-        "test_set": "cv",
-        "layout": "four_line",
-    }
-    rows = [
-        {**named, "scan_id": scan, "patient_id": scan, "metrics_version": str(METRICS_VERSION)}
-        | scan_metrics(np.roll(truth, number, axis=0), truth)
+    scans = [f"f{fold}-{number}" for number in range(4)]
+    named = {"fold": fold, "test_set": "cv", "layout": "four_line", "metrics_version": str(METRICS_VERSION)}
+    return pd.DataFrame(
+        {**named, "scan_id": scan, "patient_id": scan} | scan_metrics(np.roll(truth, number, axis=0), truth)
         for number, scan in enumerate(scans)
-    ]
-    pd.DataFrame(rows).to_parquet(folder / "scans.parquet", index=False)
+    )
+
+
+def _write_rows(path: Path, cell: PlannedCell, rows: pd.DataFrame) -> None:
+    seed = cell.spec.seeds.weights
+    dice = rows["dice"] * (1 - seed / 1e5)  # seeds that agree to the last digit are taken for copies
+    table = pa.Table.from_pandas(rows.assign(seed=seed, dice=dice), preserve_index=False)
+    pq.write_table(table, path)
 
 
 def main() -> None:
@@ -118,6 +149,8 @@ def main() -> None:
         row("start of a cell after the first", start_of_a_cell(folder), 0.1)
         row("20 cells of 0.6 s, 2 slots, one killed", twenty_cells(folder), 7.0)
         row("second run of a finished 45-cell sweep", finished_sweep(folder), 3.0)
+        row("report of 10,000 cells", report_of_ten_thousand(folder), 10.0)
+        row("a cell's W&B run, offline (2 % of a cell of 100 s)", recording_of_a_cell(folder), 2.0)
 
 
 if __name__ == "__main__":
