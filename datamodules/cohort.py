@@ -32,13 +32,14 @@ import numpy.typing as npt
 import yaml
 
 from datamodules.errors import DataError, InkbeatError, IntegrityError, Problem
-from datamodules.files import read_text, read_yaml_mapping, write_atomic
+from datamodules.files import read_text, write_atomic
 from datamodules.geometry import Geometry
 from datamodules.labels import require_visible
 from datamodules.layout import Layout, known_layouts
 from datamodules.page import Page, read_image_bytes, read_mask, read_page
 from datamodules.signals import Recording, to_recording
 from datamodules.wfdb_files import data_paths, header_path, read_header, read_record
+from datamodules.yaml_text import read_yaml_mapping
 
 SCHEMA_VERSION = 1
 REQUIRED_COLUMNS = ("scan_id", "patient_id", "image", "image_sha256", "signal", "layout")

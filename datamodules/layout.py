@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import ConfigError, DataError, Problem
-from datamodules.files import read_yaml_mapping
+from datamodules.yaml_text import read_yaml_mapping
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 LAYOUT_FOLDER = Path(__file__).parent / "layouts"

@@ -30,11 +30,10 @@ from pydantic import (
 )
 
 from datamodules.errors import ConfigError, DataError, Problem
-from datamodules.files import read_text
 from datamodules.rendering.difficulty import DIFFICULTIES, NOMINAL
+from datamodules.yaml_text import YamlTextError, parse_yaml, read_yaml_mapping
 from lightning_app.class_paths import Argument, Signature, UnknownClassError, near_matches, signature
 from lightning_app.hardware import computes_bf16
-from lightning_app.yaml_text import MAX_BYTES, YamlTextError, parse_yaml
 
 SCHEMA_VERSION = 1
 KEY_HEX_DIGITS = 16
@@ -342,15 +341,9 @@ def load_sweep(path: Path, overrides: tuple[str, ...] = ()) -> Sweep:
         ConfigError: With every problem of the file and of the overrides.
     """
     try:
-        content = parse_yaml(read_text(path, MAX_BYTES))
+        content = read_yaml_mapping(path)
     except DataError as error:
         raise ConfigError(error.problems) from None
-    except YamlTextError as error:
-        raise ConfigError(
-            Problem("YAML_INVALID", path.name, str(error), "plain YAML", "correct that place")
-        ) from None
-    if not isinstance(content, dict):
-        raise ConfigError(Problem("YAML_INVALID", path.name, type(content).__name__, "keys and values"))
     for override in overrides:
         _override(content, override)
     return check_sweep(content, path.name)

@@ -6,9 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from datamodules.errors import ConfigError, Problem
+from datamodules.yaml_text import parse_yaml
 
 HEADLINE = "dice"  # what the ranking and the figures of the report show
 PLAN_FILE = Path(__file__).with_name("analysis_plan.yaml")
@@ -50,7 +49,7 @@ def load_analysis_plan(path: Path = PLAN_FILE) -> AnalysisPlan:
         ConfigError: If its headline is not a number per scan: pooled pixels (E7), patches, leads.
     """
     content = path.read_bytes()
-    plan = yaml.safe_load(content)
+    plan = parse_yaml(content.decode())
     unit, metric = plan["primary"]["unit"], plan["primary"]["metric"]
     if unit != "scan" or metric != HEADLINE:
         got, wanted = f"{metric} per {unit}", f"{HEADLINE} per scan"

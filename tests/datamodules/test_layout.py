@@ -74,32 +74,11 @@ def test_every_problem_of_a_file_is_told_at_once(tmp_path: Path):
     assert len(error.value.problems) == 6
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "a: &x [1]\nb: *x\n",
-        "a: !!python/object/apply:os.system ['true']\n",
-        "a: 1\na: 2\n",
-        "- 1\n",
-        "a: [" * 40,
-        "a: " + "[" * 40 + "]" * 40,
-        "\x00",
-        "name: \ud800".encode("utf-8", "surrogatepass").decode("latin-1"),
-    ],
-    ids=["alias", "tag", "twice", "list", "open", "deep", "nul", "odd"],
-)
-def test_yaml_that_is_not_plain_is_refused(tmp_path: Path, text: str):  # F31
-    path = tmp_path / "bad.yaml"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(ConfigError):
-        read_layout(path)
-
-
 def test_missing_and_huge_files_are_refused(tmp_path: Path):
     with pytest.raises(ConfigError, match="FILE_MISSING"):
         load_layout(tmp_path / "none.yaml")
     path = tmp_path / "huge.yaml"
-    path.write_bytes(b"#" * 300_000)
+    path.write_bytes(b"#" * (1024 * 1024 + 1))
     with pytest.raises(ConfigError, match="FILE_TOO_LARGE"):
         load_layout(path)
 

@@ -1,4 +1,4 @@
-"""YAML as sweep files use it: plain values only, numbers and booleans read as YAML 1.2 reads them.
+"""YAML as sweeps, cohorts and layouts use it: plain values only, scalars read as YAML 1.2 reads them.
 
 PyYAML follows YAML 1.1, where `lr: 1e-3` is a string and `name: off` is False; both are traps in a file
 that people write by hand. Anchors are refused (a kilobyte of them can stand for gigabytes), and so are
@@ -8,9 +8,13 @@ tags, repeated keys and deep nesting.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
+
+from datamodules.errors import DataError, Problem
+from datamodules.files import read_text
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 20
@@ -61,6 +65,35 @@ def _use_yaml_1_2_scalars() -> None:
 
 
 _use_yaml_1_2_scalars()
+
+
+def read_yaml_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds one mapping.
+
+    Args:
+        path: File of at most 1 MB, UTF-8, or UTF-16 with a byte order mark.
+
+    Returns:
+        The mapping, plain Python values only.
+
+    Raises:
+        DataError: What `read_text` raises, or `YAML_INVALID`.
+    """
+    try:
+        value = parse_yaml(read_text(path, MAX_BYTES))
+    except YamlTextError as error:
+        raise DataError(_invalid(path, str(error))) from None
+    if not isinstance(value, dict):
+        got = "nothing" if value is None else f"a {type(value).__name__}"
+        raise DataError(_invalid(path, got, "keys and values"))
+    wrong = [key for key in value if not isinstance(key, str)]
+    if wrong:
+        raise DataError(_invalid(path, f"the key {wrong[0]!r}", "keys that are words"))
+    return value
+
+
+def _invalid(path: Path, got: str, wanted: str = "plain YAML") -> Problem:
+    return Problem("YAML_INVALID", path.name, got, wanted, "correct the file at that place")
 
 
 def parse_yaml(text: str) -> Any:
