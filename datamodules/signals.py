@@ -241,22 +241,22 @@ def choose_records(
     ids = sorted(source.record_ids())
     recordings: list[Recording] = []
     rejects: list[Problem] = []
+    outside, wanted = 0, n if at_least is None else at_least
     for place in np.random.default_rng([seed, 0x5EED]).permutation(len(ids)):
         if len(recordings) == n:
             break
         if not low <= patient_hash(source.patient_id(ids[place])) < high:
+            outside += 1
             continue
         try:
             recordings.append(source.load(ids[place]))
         except DataError as error:
             rejects.extend(error.problems)
-    if len(recordings) < (n if at_least is None else at_least):
-        got = f"{len(recordings)} usable of {len(ids)}" + (
-            "" if share == (0.0, 1.0) else f", share {low:g} to {high:g}"
-        )
-        problem = Problem(
-            "RECORDS_TOO_FEW", "signals", got, f"{n} records", "ask for fewer or give more records"
-        )
+    if len(recordings) < wanted:
+        kept = f", {outside} kept for cohorts of other kinds" if outside else ""
+        got = f"{len(recordings)} usable of {len(ids)}{kept}"
+        remedy = "ask for fewer or give more records"
+        problem = Problem("RECORDS_TOO_FEW", "signals", got, f"at least {wanted}", remedy)
         raise DataError([problem, *rejects])
     return recordings, rejects
 
