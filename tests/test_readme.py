@@ -31,6 +31,13 @@ def test_make_target_exists(line):
     assert done.returncode == 0, done.stderr
 
 
+def test_ci_runs_the_test_commands_that_are_named_here():
+    script = (ROOT / ".ci" / "run").read_text()
+    targets = re.findall(r"^run \d+ ([\w-]+)", script, re.M)
+    assert targets[:2] == ["setup", "test"]
+    assert {f"make {target}" for target in targets[1:]} <= set(MAKE_LINES)
+
+
 def test_commands_of_the_readme_run_one_after_the_other(tmp_path):
     (tmp_path / "experiments").symlink_to(ROOT / "experiments")
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
