@@ -7,7 +7,6 @@ masks are exact on turned and bent pages, too. What is drawn how often says `Var
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeVar
@@ -18,36 +17,22 @@ import numpy.typing as npt
 
 from datamodules.geometry import IDENTITY, Geometry
 from datamodules.layout import LEADS, Layout, load_layout
-from datamodules.rendering import binary, damage, forms, furniture, lettering
+from datamodules.rendering import binary, forms, furniture, lettering
 from datamodules.rendering.brush import Footprint, footprint
-from datamodules.rendering.difficulty import NOMINAL, WIDE, Difficulty, GridKind, Range
-from datamodules.rendering.fields import crisp, flip
+from datamodules.rendering.difficulty import NOMINAL, WIDE, GridKind, Range
+from datamodules.rendering.finishes import Printed, finished
 from datamodules.rendering.grids import Ruling, grid_layers, print_grid
 from datamodules.rendering.lettering import Font
 from datamodules.rendering.pages import RenderedPage, traces
 from datamodules.rendering.placement import Sheet, place
-from datamodules.rendering.variety import VARIED, Finish, Variety
+from datamodules.rendering.variety import VARIED, Variety
 from datamodules.rendering.warps import Warp, Wave, turned
 from datamodules.signals import Recording
 
 Layer = npt.NDArray[np.uint8]
-Colour = tuple[int, int, int]
 Choice = TypeVar("Choice")
 
 SHIPPED = ("four_line", "six_line", "seven_line", "3x4", "3x4+1", "3x4+3", "6x2", "6x2+1", "12x1")
-GRID_COLOURS: tuple[Colour, ...] = (
-    (224, 84, 84), (240, 120, 120), (246, 160, 180), (236, 130, 170), (240, 158, 92), (226, 120, 60),
-    (170, 120, 80), (190, 150, 120), (110, 150, 226), (90, 180, 220), (112, 190, 128), (120, 160, 90),
-    (150, 150, 150), (110, 110, 110), (180, 170, 190),
-)  # fmt: skip
-INK_COLOURS: tuple[Colour, ...] = (
-    (0, 0, 0), (0, 0, 0), (10, 10, 20), (0, 0, 110), (20, 40, 150), (110, 0, 0), (70, 0, 90), (0, 70, 30),
-)  # fmt: skip
-PAPERS: tuple[Colour, ...] = (
-    (255, 255, 255), (255, 255, 255), (252, 250, 244), (250, 242, 226), (255, 242, 242), (240, 246, 240),
-    (236, 236, 240), (246, 236, 210),
-)  # fmt: skip
-LUMA = np.array([0.299, 0.587, 0.114])
 
 
 @dataclass(frozen=True)
@@ -74,18 +59,6 @@ class _Plan:
     def shape(self) -> tuple[int, int]:
         """(H, W) of page and scan."""
         return self.geometry.height, self.geometry.width
-
-
-@dataclass(frozen=True)
-class _Layers:
-    """What is printed, as it lies on the scan: (H, W) uint8 each, 255 = full ink; `paper` is 255 inside."""
-
-    thin: Layer
-    thick: Layer
-    text: Layer
-    pen: Layer
-    paper: Layer
-    trace: Layer
 
 
 def draw_layout(rng: np.random.Generator, variety: Variety = VARIED) -> Layout:
@@ -133,15 +106,9 @@ def render(
     plan = _plan(rng, layout, variety)
     pen = _footprint(recording, plan, variety)
     mask = pen.mask(plan.stroke_px)
-    layers = _print(rng, plan, pen, variety, as_chance=finish == "chance")
+    printed = _print(rng, plan, pen, variety, as_chance=finish == "chance")
     geometry, off_px = _fitted(plan)
-    quality = None
-    if finish == "chance":
-        image = _chance(rng, layers, plan, variety)
-    elif finish in ("grey", "colour"):
-        image, quality = _photographed(rng, layers, plan, finish, variety)
-    else:
-        image = _one_bit(rng, layers, mask, plan, finish, variety)
+    image, quality = finished(rng, printed, mask, finish, variety)
     is_binary = finish not in ("grey", "colour")
     return RenderedPage(
         image, mask, geometry, is_binary, plan.stroke_px, f"{finish} {plan.kind}", off_px, quality
@@ -238,7 +205,7 @@ def _print(
     pen: Footprint,
     variety: Variety,
     as_chance: bool,
-) -> _Layers:
+) -> Printed:
     """Draw all layers and lay them on the scan; as chances of ink, the grid is one layer only."""
     thin, thick = _grid(rng, plan, variety, as_chance)
     text, hand = np.zeros(plan.shape, dtype=np.uint8), np.zeros(plan.shape, dtype=np.uint8)
@@ -250,7 +217,8 @@ def _print(
     thin, thick, text, paper = (np.ascontiguousarray(laid[..., channel]) for channel in range(4))
     if hand.any():
         hand = plan.warp.lay(hand, cv2.BORDER_CONSTANT)
-    return _Layers(thin, thick, text, hand, paper, _trace(rng, pen, plan, variety))
+    trace = _trace(rng, pen, plan, variety)
+    return Printed(thin, thick, text, hand, paper, trace, plan.kind, plan.mm_px[0], plan.stroke_px)
 
 
 def _grid(rng: np.random.Generator, plan: _Plan, variety: Variety, as_chance: bool) -> tuple[Layer, Layer]:
@@ -362,196 +330,3 @@ def _erase(rng: np.random.Generator, ink: Layer, spots: npt.NDArray[np.float64],
     for spot in spots:
         centre = np.rint((spot + rng.normal(0.0, 0.6, 2)) * 16.0).astype(int).tolist()
         cv2.circle(ink, centre, round(float(rng.uniform(*size_px)) * 8.0), 20, -1, cv2.LINE_AA, 4)
-
-
-def _chance(rng: np.random.Generator, layers: _Layers, plan: _Plan, variety: Variety) -> Layer:
-    """The page as a 1-bit scanner with noise at its level sees it."""
-    solid = float(rng.uniform(0.9, 1.0))
-    trace = cv2.convertScaleAbs(crisp(layers.trace, 0.12, 0.62), alpha=solid)
-    lettered = crisp(
-        np.asarray(cv2.max(layers.text, layers.pen), dtype=np.uint8), 0.1, float(rng.uniform(0.5, 0.9))
-    )
-    chance = cv2.max(cv2.max(layers.thin, trace), lettered)
-    if rng.random() < 0.3:
-        chance = cv2.max(chance, cv2.bitwise_not(layers.paper))
-    noise = replace(_SCANNER, speckle=variety.speckle, salt=variety.salt)
-    return binary.scan(rng, np.asarray(chance, dtype=np.uint8), plan.kind, noise)
-
-
-_SCANNER: Difficulty = replace(WIDE, name="varied")
-
-
-def _photographed(
-    rng: np.random.Generator, layers: _Layers, plan: _Plan, finish: Finish, variety: Variety
-) -> tuple[Layer, int | None]:
-    """The page in grey or colour, and the quality of the JPEG it is stored as."""
-    ink, paper = _ink_and_paper(rng, finish, variety)
-    grid = _grid_colour(rng, ink, paper, finish, variety)
-    text = ink if rng.random() < 0.6 else _ink_and_paper(rng, finish, variety)[0]
-    hand = _ink_and_paper(rng, finish, variety)[0]
-    image = _inked(rng, layers, (grid, text, hand, ink), paper)
-    if rng.random() < 1 / 3:
-        kept = float(rng.uniform(*variety.contrast))
-        image = np.asarray(cv2.convertScaleAbs(image, alpha=kept, beta=255.0 * (1 - kept)), dtype=np.uint8)
-    image = _lit(rng, image, variety)
-    image = damage.brightened(_resolved(rng, image, plan, variety))
-    image = damage.add_noise(rng, image, float(rng.uniform(*variety.noise)) * float(rng.random() < 0.7))
-    _scarred(rng, image, variety, ink=0)
-    if rng.random() < variety.jpeg_share:
-        return image, int(rng.integers(variety.jpeg_quality[0], variety.jpeg_quality[1] + 1))
-    return image, None
-
-
-def _ink_and_paper(
-    rng: np.random.Generator, finish: Finish, variety: Variety
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    level = float(rng.uniform(*variety.trace_level)) if rng.random() < 0.5 else float(rng.uniform(0.0, 30.0))
-    if finish != "colour":
-        return (round(level),), (int(rng.integers(225, 256)),)
-    colour = np.array(INK_COLOURS[int(rng.integers(len(INK_COLOURS)))], dtype=np.float64)
-    raised = np.clip(colour + max(level - float(colour @ LUMA), 0.0), 0, 255)
-    paper = PAPERS[int(rng.integers(len(PAPERS)))]
-    return tuple(np.rint(raised).astype(int).tolist()), paper
-
-
-def _grid_colour(
-    rng: np.random.Generator, ink: tuple[int, ...], paper: tuple[int, ...], finish: Finish, variety: Variety
-) -> tuple[int, ...]:
-    """A grid of at least a step brighter than the trace."""
-    weights = LUMA if finish == "colour" else np.ones(1)
-    floor = float(np.array(ink) @ weights) + variety.grid_contrast
-    if finish != "colour":
-        return (round(float(rng.uniform(min(floor, 220.0), 238.0))),)
-    colour = np.array(GRID_COLOURS[int(rng.integers(len(GRID_COLOURS)))], dtype=np.float64)
-    colour += float(rng.uniform(-70.0, 40.0))  # darker and paler prints of the same colour
-    short = max(floor - float(np.clip(colour, 0, 255) @ weights), 0.0)
-    return tuple(np.rint(np.clip(colour + 1.3 * short, 0, 250)).astype(int).tolist())
-
-
-def _inked(
-    rng: np.random.Generator,
-    layers: _Layers,
-    inks: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]],
-    paper: tuple[int, ...],
-) -> Layer:
-    """Print the layers on paper; inks are those of grid, text, pen and trace."""
-    grid, text, hand, trace = inks
-    background = int(rng.choice((255, 20, 90)))
-    shape = layers.trace.shape
-    image = np.full(shape if len(paper) == 1 else (*shape, 3), paper, dtype=np.uint8)
-    faint = cv2.convertScaleAbs(layers.thin, alpha=float(rng.uniform(0.35, 1.0)))
-    lines = np.asarray(cv2.max(faint, layers.thick), dtype=np.uint8)
-    image = damage.lay_ink(image, lines, grid)
-    if int(layers.pen.max()):
-        image = damage.lay_ink(image, layers.pen, hand)
-    if text == trace:
-        return _on_desk(
-            damage.lay_ink(image, np.asarray(cv2.max(layers.text, layers.trace)), trace), layers, background
-        )
-    image = damage.lay_ink(image, layers.text, text)
-    return _on_desk(damage.lay_ink(image, layers.trace, trace), layers, background)
-
-
-def _on_desk(image: Layer, layers: _Layers, background: int) -> Layer:
-    """Show the scanner's lid or the desk beside the paper."""
-    image[layers.paper < 128] = background
-    return image
-
-
-def _lit(rng: np.random.Generator, image: Layer, variety: Variety) -> Layer:
-    """Uneven light, shadows, stains and folds."""
-    shape = (image.shape[0], image.shape[1])
-    light = None
-    if rng.random() < 0.5:
-        light = damage.uneven_light(rng, shape, float(rng.uniform(*variety.light)))
-    for mark in (damage.cast_shadow, damage.stain):
-        if rng.random() < variety.damage_share:
-            light = np.full(shape, 255, dtype=np.uint8) if light is None else light
-            mark(rng, light)
-    if light is not None:
-        image = damage.dim(image, light)
-    return damage.crease(rng, image) if rng.random() < variety.damage_share else image
-
-
-def _resolved(rng: np.random.Generator, image: Layer, plan: _Plan, variety: Variety) -> Layer:
-    """Bled ink, soft focus and coarse scans."""
-    if rng.random() < variety.damage_share:
-        thick = cv2.erode(image, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
-        image = np.asarray(cv2.addWeighted(image, 0.4, thick, 0.6, 0.0), dtype=np.uint8)
-    if rng.random() < variety.coarse_share and plan.stroke_px >= 1.5:
-        factor = float(rng.uniform(*variety.coarse_px_per_mm)) / plan.mm_px[0]
-        image = damage.coarsened(image, min(factor, 1.0))
-    elif rng.random() < variety.blur_share:
-        blur_px = float(rng.uniform(*variety.blur_px)) * min(1.0, 0.5 + 0.25 * plan.stroke_px)
-        image = np.asarray(cv2.GaussianBlur(image, (0, 0), blur_px), dtype=np.uint8)
-    return image
-
-
-def _scarred(rng: np.random.Generator, image: Layer, variety: Variety, ink: int) -> None:
-    """Fax lines and punch holes, in place; `ink` is the level of black."""
-    if rng.random() < variety.damage_share:
-        damage.fax_lines(rng, image, ink)
-    if rng.random() < variety.damage_share:
-        damage.punch_holes(rng, image)
-
-
-def _one_bit(
-    rng: np.random.Generator, layers: _Layers, mask: Layer, plan: _Plan, finish: Finish, variety: Variety
-) -> Layer:
-    """Print in grey, damage and binarize; more gently where the trace would drown."""
-    dark, paper = float(rng.uniform(0.0, 60.0)), float(rng.integers(225, 256))
-    over = float(rng.uniform(*variety.grid_over_trace))
-    printed = _in_grey(rng, layers, dark, paper, over)
-    image = _resolved(rng, _lit(rng, printed, variety), plan, variety)
-    image = damage.add_noise(rng, image, float(rng.uniform(*variety.noise)) * 2.0)
-    if rng.random() < variety.jpeg_share / 2:
-        low, high = variety.jpeg_quality
-        image = damage.through_jpeg(image, int(rng.integers(low, high + 1)))
-    trace_level = float(np.percentile(image[mask > 0], 60)) if mask.any() else dark
-    page = _binarized(rng, image, finish, (trace_level, paper), variety)
-    for gentle in _gentler(rng, image, layers, (dark, trace_level, paper)):
-        if damage.readable_share(page, mask, variety.readable) >= variety.readable_share:
-            break
-        page = gentle
-    _scarred(rng, page, variety, ink=255)
-    return page
-
-
-def _in_grey(rng: np.random.Generator, layers: _Layers, dark: float, paper: float, over: float) -> Layer:
-    ink, grid = (round(dark),), (round(paper - over * (paper - dark)),)
-    return _inked(rng, layers, (grid, ink, ink, ink), (round(paper),))
-
-
-def _gentler(
-    rng: np.random.Generator, image: Layer, layers: _Layers, levels: tuple[float, float, float]
-) -> Iterator[Layer]:
-    """The page by a threshold right above the trace, by a local one, and a clean print of it."""
-    dark, trace, paper = levels
-    yield damage.darker(image, trace + 0.4 * (paper - trace))
-    yield damage.binarize(rng, image, "adaptive", trace, paper)
-    clean = _in_grey(rng, layers, dark, paper, over=0.4)
-    yield damage.darker(clean, dark + 0.6 * (paper - dark))
-
-
-def _binarized(
-    rng: np.random.Generator, image: Layer, finish: Finish, levels: tuple[float, float], variety: Variety
-) -> Layer:
-    """One bit a pixel, at times through twice the resolution, with speckle and salt."""
-    how: damage.Binarization = finish  # type: ignore[assignment]
-    is_fine = finish in ("global", "otsu") and rng.random() < variety.fine_share
-    if is_fine:
-        height, width = image.shape
-        large = np.asarray(
-            cv2.resize(image, (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC), dtype=np.uint8
-        )
-        page = damage.binarize(rng, damage.add_noise(rng, large, 12.0), how, *levels)
-        small = cv2.resize(page, (width, height), interpolation=cv2.INTER_AREA)
-        page = np.asarray(~damage.darker(np.asarray(small, dtype=np.uint8), float(rng.integers(90, 170))))
-    else:
-        page = damage.binarize(rng, image, how, *levels)
-    if rng.random() < 0.5:
-        ink = page > 0
-        flip(rng, ink, float(rng.uniform(*variety.salt)), to=False)
-        flip(rng, ink, float(rng.uniform(*variety.speckle)), to=True)
-        page = ink.view(np.uint8) * np.uint8(255)
-    return page
