@@ -13,8 +13,8 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from datamodules.files import write_atomic
+from datamodules.yaml_text import parse_yaml
 from lightning_app.report.tables import HELD_OUT
-from lightning_app.yaml_text import parse_yaml
 
 BEGIN = "<!-- begin of what `make results` writes -->"
 END = "<!-- end of what `make results` writes -->"
