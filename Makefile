@@ -61,7 +61,7 @@ status: $(READY) ## show how far a sweep is: PRESET=...
 	@$(INKBEAT) status $(RUNS)/$(PRESET)
 
 test: $(READY) ## the fast suite, minutes on two cores
-	@$(BIN)/python -m pytest -q -n 2 $(ARGS)
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
 
 test-slow: $(READY) ## tests that take minutes each
 	@$(BIN)/python -m pytest -q -m slow $(ARGS)

@@ -41,6 +41,7 @@ LIGHT = [
     "lightning_app.specs",
     "lightning_app.cells",
     "lightning_app.cli",
+    "lightning_app.report.pages",
 ]
 
 

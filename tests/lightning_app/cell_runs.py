@@ -4,7 +4,6 @@ import hashlib
 import os
 import random
 import signal
-import time
 from pathlib import Path
 
 from lightning_app.cells import SPEC, Store, write_json
@@ -72,10 +71,3 @@ def outcome(job: Job) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths
     }
-
-
-def wait_for(condition, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)

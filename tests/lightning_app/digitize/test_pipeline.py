@@ -62,8 +62,19 @@ def test_turned_pages_are_turned_back(turns, name):
         assert near[np.clip(y, 0, near.shape[0] - 1), np.clip(x, 0, near.shape[1] - 1)].mean() > 0.9
 
 
-@pytest.mark.parametrize("flip", [np.fliplr, np.flipud])
-@pytest.mark.parametrize("name", ["12x1", "3x4", "3x4+1", "6x2+1"])
+@pytest.mark.parametrize(
+    ("flip", "name"),
+    [
+        (np.fliplr, "12x1"),
+        (np.flipud, "3x4"),
+        (np.fliplr, "3x4+1"),
+        pytest.param(np.flipud, "12x1", marks=pytest.mark.slow),
+        pytest.param(np.fliplr, "3x4", marks=pytest.mark.slow),
+        pytest.param(np.flipud, "3x4+1", marks=pytest.mark.slow),
+        pytest.param(np.fliplr, "6x2+1", marks=pytest.mark.slow),
+        pytest.param(np.flipud, "6x2+1", marks=pytest.mark.slow),
+    ],
+)
 def test_a_mirrored_page_is_never_read(flip, name):
     page = draw(MV, known_layouts()[name].rows)
     mirrored = np.ascontiguousarray(flip(page.mask)).astype(np.float32)
@@ -194,7 +205,7 @@ def test_isoelectric_is_where_a_lead_rests():
 
 
 @needs_shared
-@pytest.mark.parametrize("name", ["001", "145", "152"])
+@pytest.mark.parametrize("name", ["145", *(pytest.param(x, marks=pytest.mark.slow) for x in ("001", "152"))])
 def test_real_pages_with_a_thresholded_trace(name):
     import wfdb
 

@@ -7,7 +7,8 @@ import sys
 from lightning_app.engines import Job, Slot
 from lightning_app.engines.cell_process import CellCommand, stop, threads_wanted, wait
 from tests.lightning_app.engines import cluster_work, work
-from tests.lightning_app.engines.test_local import starts, wait_for
+from tests.lightning_app.engines.test_local import starts
+from tests.shared import wait_for
 
 
 def command(function, folder):

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
@@ -13,6 +12,7 @@ from datamodules.errors import Interrupted
 from lightning_app.engines import Job, Slot
 from lightning_app.engines.local import STOP_SIGNALS, LocalEngine, StopRequests, signals_interrupt
 from tests.lightning_app.engines import work
+from tests.shared import PATIENCE_S, wait_for
 
 SLOTS = [Slot(0), Slot(1)]
 
@@ -30,13 +30,6 @@ def jobs_in(folder, keys, cost=lambda key: 1.0):
 def starts(folder, key):
     path = folder / f"{key}.starts"
     return len(path.read_text().splitlines()) if path.exists() else 0
-
-
-def wait_for(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def test_every_cell_runs_once_in_a_process_of_its_own(tmp_path):
@@ -87,7 +80,7 @@ def test_a_signal_stops_the_cells_and_ends_resumable(tmp_path, number):
     process = driver(tmp_path, "stop_politely", "a", "b", "c")
     wait_for(lambda: (tmp_path / "a.ready").exists() and (tmp_path / "b.ready").exists())
     process.send_signal(number)
-    assert process.wait(20) == 75
+    assert process.wait(PATIENCE_S) == 75
     assert starts(tmp_path, "c") == 0
 
 
@@ -96,7 +89,7 @@ def test_cells_die_with_a_killed_driver(tmp_path):
     wait_for(lambda: (tmp_path / "a.ready").exists() and (tmp_path / "b.ready").exists())
     cells = [int((tmp_path / f"{key}.starts").read_text()) for key in "ab"]
     os.kill(process.pid, signal.SIGKILL)
-    process.wait(20)
+    process.wait(PATIENCE_S)
     wait_for(lambda: not any(psutil.pid_exists(pid) for pid in cells))
 
 

@@ -11,8 +11,9 @@ import pytest
 from datamodules.errors import ConfigError
 from lightning_app.engines import Slot, ray
 from lightning_app.runner import _engine
-from tests.lightning_app.engines.test_local import starts, wait_for
+from tests.lightning_app.engines.test_local import starts
 from tests.lightning_app.engines.whole_sweep import outcomes_on
+from tests.shared import PATIENCE_S, wait_for
 
 
 def test_without_ray_the_remedy_is_named(monkeypatch):
@@ -68,7 +69,7 @@ def test_a_machine_that_goes_away_costs_no_cell(tmp_path):
 
 @pytest.mark.ray
 def test_killed_workers_and_killed_cells_are_started_again(tmp_path):
-    assert driver(tmp_path, "kill_starter_once", "a").wait(120) == 0
+    assert driver(tmp_path, "kill_starter_once", "a").wait(PATIENCE_S) == 0
     assert events(tmp_path)[-1] == "ended a 0"
     assert starts(tmp_path, "a") == 2
 
@@ -77,10 +78,10 @@ def test_killed_workers_and_killed_cells_are_started_again(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_cells_save_and_leaves_nothing_running(tmp_path, number):
     process = driver(tmp_path, "until_stopped", *"abcd")
-    wait_for(lambda: (tmp_path / "a.ready").exists(), 90)
+    wait_for(lambda: (tmp_path / "a.ready").exists())
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
-    assert process.wait(60) == 75
+    assert process.wait(PATIENCE_S) == 75
     assert (tmp_path / "a.saved").exists()
     wait_for(lambda: not any(child.is_running() for child in family))
 
@@ -88,11 +89,11 @@ def test_a_signal_lets_cells_save_and_leaves_nothing_running(tmp_path, number):
 @pytest.mark.ray
 def test_cells_end_with_a_killed_driver(tmp_path):
     process = driver(tmp_path, "until_stopped", "a")
-    wait_for(lambda: (tmp_path / "a.ready").exists(), 90)
+    wait_for(lambda: (tmp_path / "a.ready").exists())
     cell = int((tmp_path / "a.starts").read_text())
     process.kill()
     process.wait()
-    wait_for(lambda: not psutil.pid_exists(cell), 60)
+    wait_for(lambda: not psutil.pid_exists(cell))
 
 
 @pytest.mark.ray

@@ -13,8 +13,9 @@ from datamodules.errors import ConfigError
 from lightning_app.engines import slurm
 from lightning_app.engines.slurm import SlurmEngine, job_states, make_engine
 from tests.lightning_app.engines import work
-from tests.lightning_app.engines.test_local import jobs_in, starts, wait_for
+from tests.lightning_app.engines.test_local import jobs_in, starts
 from tests.lightning_app.engines.whole_sweep import outcomes_on
+from tests.shared import PATIENCE_S, wait_for
 
 SCRIPT = Path(__file__).with_name("slurm_node.sh")
 
@@ -84,11 +85,11 @@ def test_a_failed_cell_is_not_run_again(node, tmp_path):
 @pytest.mark.slurm
 def test_the_time_limit_makes_a_checkpoint_and_the_cell_goes_on_in_the_queue(node, tmp_path):
     process = driver(tmp_path, "stop_then_finish", "a")
-    wait_for(lambda: (tmp_path / "a.ready").exists(), 60)
+    wait_for(lambda: (tmp_path / "a.ready").exists())
     # What SLURM sends 90 s before the limit, and sites before a preemption.
     job_id = next(iter(job for job, state in job_states().items() if state == "RUNNING"))
     subprocess.run(["scancel", "--signal=USR2", job_id], check=True)
-    assert process.wait(120) == 0
+    assert process.wait(PATIENCE_S) == 0
     assert (tmp_path / "a.saved").exists()
     assert starts(tmp_path, "a") == 2
     assert (tmp_path / "events").read_text().splitlines()[-1] == "ended a 0"
@@ -97,9 +98,9 @@ def test_the_time_limit_makes_a_checkpoint_and_the_cell_goes_on_in_the_queue(nod
 @pytest.mark.slurm
 def test_a_driver_that_is_stopped_cancels_its_jobs_after_their_checkpoints(node, tmp_path):
     process = driver(tmp_path, "until_stopped", *"abc")
-    wait_for(lambda: (tmp_path / "a.ready").exists(), 60)
+    wait_for(lambda: (tmp_path / "a.ready").exists())
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 75
+    assert process.wait(PATIENCE_S) == 75
     assert (tmp_path / "a.saved").exists()
     assert starts(tmp_path, "c") == 0
     assert not any(slurm._is_alive(state) for state in job_states().values())
@@ -109,10 +110,10 @@ def test_a_driver_that_is_stopped_cancels_its_jobs_after_their_checkpoints(node,
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
 def test_a_new_driver_follows_the_jobs_of_one_that_went_away(node, tmp_path, number):
     process = driver(tmp_path, "finish_slowly", *"abcd")
-    wait_for(lambda: (tmp_path / "a.starts").exists(), 60)
+    wait_for(lambda: (tmp_path / "a.starts").exists())
     process.send_signal(number)
-    assert process.wait(20) == (75 if number == signal.SIGHUP else -signal.SIGKILL)
-    assert driver(tmp_path, "finish_slowly", *"abcd").wait(120) == 0
+    assert process.wait(PATIENCE_S) == (75 if number == signal.SIGHUP else -signal.SIGKILL)
+    assert driver(tmp_path, "finish_slowly", *"abcd").wait(PATIENCE_S) == 0
     assert [starts(tmp_path, key) for key in "abcd"] == [1, 1, 1, 1]
     assert (tmp_path / "events").read_text().count("ended") == 4
 

@@ -2,8 +2,6 @@ import hashlib
 import json
 import re
 import shutil
-import subprocess
-import sys
 from html.parser import HTMLParser
 
 import pandas as pd
@@ -205,9 +203,3 @@ def test_files_of_others_in_the_report_folder_stay(tmp_path):
     (sweep.root / "report" / "notes.csv").write_text("mine")
     build_report(sweep.root)
     assert (sweep.root / "report" / "notes.csv").read_text() == "mine"
-
-
-def test_reading_the_module_draws_nothing_heavy():
-    code = "import sys, lightning_app.report.pages; print({'torch', 'matplotlib'} & set(sys.modules))"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "set()"
