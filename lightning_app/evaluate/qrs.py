@@ -39,6 +39,9 @@ BOUND_SLOPE = 21
 BOUND_SMOOTHING = 9
 ONSET_SHARE = 0.20
 OFFSET_SHARE = 0.08
+# Of the offset's share, per natural logarithm of the number of leads over three, from three leads on: the
+# latest end of many leads lies further out than the mean of their own.
+OFFSET_PER_LOG_LEADS = 0.25
 NOISE_FACTOR = 4.0
 NOISE_PERCENTILE = 20.0
 QUIET = 15  # 30 ms below the threshold end the complex
@@ -197,8 +200,9 @@ def qrs_bounds(median_mv: Array) -> tuple[float, float]:
     first = HALF_BEAT - REACH
     top = first + int(np.argmax(envelope[first : HALF_BEAT + REACH + 1]))
     noise = NOISE_FACTOR * np.percentile(envelope, NOISE_PERCENTILE)
+    many = 1 + OFFSET_PER_LOG_LEADS * np.log(max(len(median_mv) / 3, 1))
     onset = _falls_below(envelope[top::-1], max(ONSET_SHARE * envelope[top], noise))
-    end = _falls_below(envelope[top:], max(OFFSET_SHARE * envelope[top], noise))
+    end = _falls_below(envelope[top:], max(OFFSET_SHARE * many * envelope[top], noise))
     return top - onset, top + end
 
 
