@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from lightning_app.digitize.grid import Grid, measure_grid
 from lightning_app.digitize.results import DigitizeRefusal
-from lightning_app.digitize.rows import WAVEFORM, clean_mask, find_rows
+from lightning_app.digitize.rows import WAVEFORM, clean_mask, find_rows, main_stretch
 from lightning_app.digitize.scale import makes_sense
 from lightning_app.digitize.trace import Edges, follow_rows, pen_line, pen_radius_px, trace_edges
 from lightning_app.digitize.turn import Straightening, straighten
 
-STEADY_PX = 20
-ROW_END_PX = 2.5
+TIP_PX = 8  # of a row's ink tell how dark it is at its end
+ROW_END = 0.0022  # of the page's width: rows that begin alike do so within it
 
 Array = NDArray[np.float32]
 Points = NDArray[np.float64]
@@ -41,6 +41,7 @@ class Followed:
         slope: Fall of the rows, px per px, taken out by levelling.
         rows_y_px: (n,) level of the rows, levelled y.
         pitch_px: Distance of the rows.
+        paths: (n, W) y of each row's path in each column.
         edges: Band of ink of each row, levelled y without the steps of whole pixels.
         radius_px: Radius of the pen.
     """
@@ -52,6 +53,7 @@ class Followed:
     slope: float
     rows_y_px: NDArray[np.float64]
     pitch_px: float
+    paths: NDArray[np.intp]
     edges: tuple[Edges, ...]
     radius_px: float
 
@@ -93,6 +95,11 @@ class Followed:
         """(n,) straight v of the rows in the middle of the page."""
         middle = np.full(len(self.rows_y_px), (self.width - 1) / 2)
         return self.to_straight(np.column_stack([middle, self.rows_y_px]))[:, 1]
+
+    @property
+    def row_end_px(self) -> float:
+        """How near to each other rows begin that begin alike."""
+        return max(2.5, ROW_END * self.width)
 
     def row_ends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Straight u where the ink of each row begins and ends, to a fraction of a column."""
@@ -163,15 +170,25 @@ def follow_page(grid_ink: NDArray[np.uint8], dark: Array, probability: Array) ->
         slope=float(slope),
         rows_y_px=rows.y_px,
         pitch_px=rows.pitch_px,
+        paths=np.empty((0, 0), dtype=np.intp),
         edges=(),
         radius_px=1.0,
     )
-    return follow_again(followed, [[] for _ in rows.y_px])
+    return _with_paths(followed, follow_rows(levelled, rows.y_px, rows.pitch_px))
 
 
 def follow_again(followed: Followed, breaks: Sequence[Sequence[int]]) -> Followed:
     """Follow the rows, knowing the columns in which each goes on with another lead."""
-    paths = follow_rows(followed.levelled, followed.rows_y_px, followed.pitch_px, breaks)
+    paths = followed.paths.copy()
+    changed = [row for row, columns in enumerate(breaks) if len(columns)]
+    if changed:
+        own = [breaks[row] for row in changed]
+        levels = followed.rows_y_px[changed]
+        paths[changed] = follow_rows(followed.levelled, levels, followed.pitch_px, own)
+    return _with_paths(followed, paths)
+
+
+def _with_paths(followed: Followed, paths: NDArray[np.intp]) -> Followed:
     columns = np.arange(followed.width, dtype=np.float64)
     # Levelling moved columns by whole pixels; the rest of the drop belongs to the edges.
     rest = _shifts(followed.width, followed.slope) - followed.drop_px(columns)
@@ -180,7 +197,7 @@ def follow_again(followed: Followed, breaks: Sequence[Sequence[int]]) -> Followe
         for band in trace_edges(followed.levelled, paths)
     )
     radius_px = float(np.median([pen_radius_px(band) for band in edges]))
-    return replace(followed, edges=edges, radius_px=radius_px)
+    return replace(followed, paths=paths, edges=edges, radius_px=radius_px)
 
 
 def _shifts(width: int, slope: float) -> NDArray[np.intp]:
@@ -200,20 +217,18 @@ def _levelled(probability: Array, slope: float) -> Array:
 
 
 def _begin_of(ink: NDArray[np.float64]) -> float:
-    """Edge of the first ink from which on most of the next twenty columns have some."""
-    present = ink >= 0.5 * np.quantile(ink, 0.9)
-    counts = np.convolve(present, np.ones(STEADY_PX), mode="full")[STEADY_PX - 1 :]
-    steady = np.flatnonzero(present & (counts[: len(present)] >= 0.7 * STEADY_PX))
-    at = int(steady[0]) if len(steady) else 0
+    """Edge of the first ink of the row proper, to a fraction of a column; false ink before it is left out."""
+    at, _ = main_stretch(ink >= max(WAVEFORM, 0.5 * float(np.quantile(ink, 0.8))))
+    level = 0.5 * float(np.median(ink[at : at + TIP_PX]))
     before = ink[at - 1] if at > 0 else 0.0
-    return at - float(np.clip((ink[at] - 0.5) / max(ink[at] - before, 1e-6), 0.0, 1.0))
+    return at - float(np.clip((ink[at] - level) / max(ink[at] - before, 1e-6), 0.0, 1.0))
 
 
-def consensus(values: NDArray[np.float64]) -> float:
-    """Mean without those rows that begin or end elsewhere."""
-    middle = np.median(values)
-    near = values[np.abs(values - middle) <= ROW_END_PX]
-    return float(near.mean()) if len(near) else float(middle)
+def consensus(values: NDArray[np.float64], within_px: float) -> float:
+    """Mean of those values that the most others are near to; of equals, those nearest the median."""
+    near = np.abs(values[:, None] - values[None]) <= within_px
+    worth = near.sum(axis=1) - 1e-6 * np.abs(values - np.median(values))
+    return float(values[near[int(worth.argmax())]].mean())
 
 
 def line_of(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
@@ -25,9 +26,11 @@ from lightning_app.digitize.record import assemble
 from lightning_app.digitize.results import RATE_HZ, Digitized, DigitizeRefusal, Refusal, Scale, SegmentReading
 from lightning_app.digitize.rows import WAVEFORM, clean_mask, lies_on_its_side, mended, without_frame
 from lightning_app.digitize.scale import DURATION_S, GAINS_MM_MV, PULSE_S, Declared, likely_mm, settle_scale
-from lightning_app.digitize.timing import break_times, ends_beside, start_from_ends
+from lightning_app.digitize.timing import break_times, ends_agreement, ends_beside, start_from_ends
+from lightning_app.digitize.working_scale import WorkingPage, resampled
 
 MIN_SIDE_PX = 128
+MAX_PX = 2_500_000  # larger pages are read shrunk: 6 px/mm on A4, and within 3 s of processor time
 MAX_GAP_S = 0.020  # R28: shorter gaps are interpolated
 MIN_MARGIN = 0.1  # of the laws' score, over the next way to read the page
 ISOELECTRIC_SHARE = 0.3
@@ -38,11 +41,12 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class _Calibrated:
-    """Scale of a page, column of its first sample, and how its leads lie."""
+    """Scale of a page, column of its first sample, how its leads lie, and share of rows that begin there."""
 
     scale: Scale
     start_px: float
     chosen: Hypothesis
+    ends: float
 
 
 def digitize_page(
@@ -83,9 +87,40 @@ def digitize_page(
     wanted = load_layout(layout) if isinstance(layout, str) else layout
     try:
         declared = Declared(px_per_s, px_per_mv, mm_per_s, mm_per_mv)
+        if probability.size > MAX_PX:
+            return _digitize_shrunk(page, probability, wanted, declared, predict)
         return _digitize(page, probability, wanted, declared, predict)
     except DigitizeRefusal as refusal:
         return Refusal(refusal.code, refusal.reason, refusal.remedy, refusal.details)
+
+
+def _digitize_shrunk(
+    page: Page,
+    probability: Array,
+    wanted: Layout | None,
+    declared: Declared,
+    predict: Callable[[NDArray[np.uint8]], Array] | None,
+) -> Digitized | Refusal:
+    """Read a page of more than `MAX_PX` pixels at a smaller size and give everything in its own pixels."""
+    factor = (MAX_PX / probability.size) ** 0.5
+    working = WorkingPage(resampled(page, factor), factor, (probability.shape[0], probability.shape[1]))
+
+    def to_size_of(ink: NDArray[np.uint8], large: Array) -> Array:
+        return np.asarray(cv2.resize(large, ink.shape[::-1], interpolation=cv2.INTER_AREA), np.float32)
+
+    def predict_shrunk(ink: NDArray[np.uint8]) -> Array:
+        assert predict is not None
+        return to_size_of(ink, predict(np.ascontiguousarray(np.rot90(page.ink))))
+
+    return working.back(
+        _digitize(
+            working.page,
+            to_size_of(working.page.ink, probability),
+            wanted,
+            Declared(**working.declared(declared)),
+            predict_shrunk if predict else None,
+        )
+    )
 
 
 def _digitize(
@@ -115,11 +150,10 @@ def _digitize(
         calibrated = _calibrated(followed, None, declared, wanted)
     scale, start_px, chosen = calibrated.scale, calibrated.start_px, calibrated.chosen
     followed = follow_again(followed, _break_columns(followed, chosen, start_px, scale.px_per_s))
-    segments = [
-        _read(followed, chosen, segment, start_px, scale, turns) for segment in chosen.layout.segments
-    ]
     checks = dict(chosen.checks)
-    confidence.refuse_if_doubtful(segments, checks)
+    laws = confidence.laws_kept(checks)
+    segments = [_read(followed, calibrated, segment, laws, turns) for segment in chosen.layout.segments]
+    confidence.refuse_if_doubtful(segments, checks, calibrated.ends)
     if not confidence.beyond_doubt(checks):
         refuse_if_mirrored(segments)
     return Digitized(
@@ -132,7 +166,7 @@ def _digitize(
         scale=scale,
         segments=tuple(segments),
         checks=checks,
-        confidence=confidence.page_confidence(segments, checks),
+        confidence=float(np.mean([segment.confidence for segment in segments])),
         mask=np.rot90(upright, -turns) >= np.float32(WAVEFORM),
     )
 
@@ -143,7 +177,8 @@ def _calibrated(
     ends = ends_beside(page, pulse)
     scale = settle_scale(page.grid, pulse, ends.length_px, declared)
     start_px = start_from_ends(ends, scale.px_per_s)
-    return _Calibrated(scale, start_px, choose_layout(_rows_for_checks(page, start_px, scale), wanted))
+    chosen = choose_layout(_rows_for_checks(page, start_px, scale), wanted)
+    return _Calibrated(scale, start_px, chosen, ends_agreement(ends, start_px, scale.px_per_s))
 
 
 def grid_and_dark(page: Page) -> tuple[NDArray[np.uint8], Array]:
@@ -165,7 +200,7 @@ def grid_and_dark(page: Page) -> tuple[NDArray[np.uint8], Array]:
 
 def _pulse(page: Followed) -> Pulse | None:
     firsts, lasts = page.row_ends()
-    first, last = consensus(firsts), consensus(lasts)
+    first, last = (consensus(ends, page.row_end_px) for ends in (firsts, lasts))
     width = page.dark.shape[1]
     room = round(0.035 * width)
     spans = [(0, round(first) + room), (round(last) - room, width)]
@@ -272,9 +307,10 @@ def _sampled(
 
 
 def _read(
-    page: Followed, chosen: Hypothesis, segment: Segment, start_px: float, scale: Scale, turns: int
+    page: Followed, calibrated: _Calibrated, segment: Segment, laws: float, turns: int
 ) -> SegmentReading:
     """Read one stretch of one lead."""
+    scale, start_px, chosen = calibrated.scale, calibrated.start_px, calibrated.chosen
     layout = chosen.layout
     row, from_s, to_s = segment.row, segment.start_s, segment.stop_s
     if chosen.upside_down:
@@ -292,6 +328,9 @@ def _read(
         up_px = -up_px[::-1]
         gaps_s = [(layout.duration_s - b, layout.duration_s - a) for a, b in reversed(gaps_s)]
     mv = (up_px - isoelectric(up_px)) / scale.px_per_mv
+    evidence = confidence.gather(
+        page.edges[row], slice(first, stop), page.radius_px, up_px, laws, calibrated.ends
+    )
     return SegmentReading(
         lead=segment.lead,
         row=segment.row,
@@ -299,9 +338,10 @@ def _read(
         stop_s=segment.stop_s,
         mv=mv.astype(np.float32),
         coverage=float(np.isfinite(mv).mean()),
-        confidence=confidence.lead_confidence(page.edges[row], slice(first, stop), page.radius_px),
+        confidence=confidence.probability(evidence),
         gaps_s=tuple(gaps_s),
         path_px=_as_read(page.to_page(points), page.levelled.shape[0], turns),
+        evidence=evidence,
     )
 
 

@@ -20,6 +20,7 @@ from lightning_app.digitize.results import RATE_HZ, Digitized, Refusal, SegmentR
 
 SCHEMA_VERSION = 1
 ADC_PER_MV = 1000.0
+UNITS = {"bpm": "1/min", "ms": "ms"}
 # Twelve hues that differ from their neighbours on the page; the order is that of LEADS.
 COLOURS = (
     (214, 39, 40), (31, 119, 180), (44, 160, 44), (148, 103, 189), (255, 127, 14), (0, 150, 150),
@@ -174,6 +175,30 @@ def describe(result: Digitized | Refusal) -> dict[str, Any]:
         "scale": asdict(result.scale),
         "checks": {name: round(value, 4) for name, value in result.checks.items()},
         "leads": {lead: _describe_lead(result, lead) for lead in LEADS},
+        "parameters": _describe_parameters(result),
+    }
+
+
+def _describe_parameters(result: Digitized) -> dict[str, Any]:
+    """Heart rate and intervals from the leads drawn together, and from each rhythm strip."""
+    # neurokit2 takes a second to import; only a page that was read needs it.
+    from lightning_app.evaluate.parameters import segment_parameters, strip_parameters
+
+    shown = result.shown
+    sources = {"segments": segment_parameters(result.mv, result.rate_hz, shown)}
+    for row in shown.rhythm_rows:
+        (lead,) = shown.rows[row]
+        sources[f"strip {lead}"] = strip_parameters(result.mv, result.rate_hz, shown, lead)
+    return {
+        source: {
+            "values": {
+                name: {"value": round(value, 1), "unit": UNITS[name.rpartition("_")[2]]}
+                for name, value in vars(measured).items()
+                if isinstance(value, float)
+            },
+            "absent": dict(measured.reasons),
+        }
+        for source, measured in sources.items()
     }
 
 

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.layout import Layout
+
 RefusalCode = Literal[
     "TOO_SMALL", "NO_WAVEFORM", "SCALE_UNKNOWN", "SCALE_CONFLICT", "LAYOUT_UNKNOWN", "LOW_CONFIDENCE"
 ]
@@ -65,6 +67,33 @@ class Scale:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What speaks for one stretch of one lead.
+
+    Attributes:
+        ink: Share of its columns with ink, each times its probability, which is enough at .5.
+        own: Share of its power in columns that it shares with no other row.
+        slim: 1 for a band as thick as the pen, 0 for one swollen by something that touches it.
+        laws: How well the page keeps the laws of its leads; .5 where it has none.
+        ends: Share of the page's rows that agree on where the record begins.
+        size_px: Standard deviation of the trace, px: a flat lead drowns in the pixels' rounding.
+    """
+
+    ink: float
+    own: float
+    slim: float
+    laws: float
+    ends: float
+    size_px: float
+
+    @property
+    def features(self) -> tuple[float, ...]:
+        """1 and the six numbers as the logistic function takes them."""
+        size = float(np.log(np.clip(self.size_px, 0.5, 8.0)))
+        return (1.0, self.ink, self.own, self.slim, self.laws, self.ends, size)
+
+
+@dataclass(frozen=True)
 class SegmentReading:
     """One stretch of one lead as read.
 
@@ -78,6 +107,7 @@ class SegmentReading:
         confidence: 0 to 1, see `confidence`.
         gaps_s: Gaps longer than 20 ms, (start, stop) in seconds of the record.
         path_px: (m, 2) x and y on the page as read, for the overlay; NaN rows part pieces.
+        evidence: What `confidence` follows from.
     """
 
     lead: str
@@ -89,6 +119,7 @@ class SegmentReading:
     confidence: float
     gaps_s: tuple[tuple[float, float], ...]
     path_px: NDArray[np.float64]
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +136,7 @@ class Digitized:
         scale: Pixels to units.
         segments: Every stretch read, in the layout's order.
         checks: Page checks that need no truth, name to value in [.., 1], 1 = perfect.
-        confidence: 0 to 1 for the page.
+        confidence: Mean of its stretches'.
         mask: (H, W) bool, waveform of the page as read.
     """
 
@@ -120,3 +151,18 @@ class Digitized:
     checks: dict[str, float]
     confidence: float
     mask: NDArray[np.bool_]
+
+    @property
+    def shown(self) -> Layout:
+        """What the page shows: its layout as read."""
+        rows: dict[int, list[SegmentReading]] = {}
+        for segment in self.segments:
+            rows.setdefault(segment.row, []).append(segment)
+        return Layout(
+            self.layout,
+            self.mv.shape[1] / self.rate_hz,
+            tuple(
+                tuple(part.lead for part in sorted(rows[row], key=lambda part: part.start_s))
+                for row in sorted(rows)
+            ),
+        )

@@ -19,6 +19,8 @@ from lightning_app.digitize.scale import DURATION_S
 
 LAST_SAMPLE_S = DURATION_S - 1 / RATE_HZ
 MIN_CAP_PX = 0.5
+MAX_CAP_S = 0.03  # a pen's radius and a map's softness, at each end
+AGREE_S = 0.012  # ends of rows that speak for the same start
 PULSE_FOOT = 0.2  # of a pulse's width
 
 
@@ -31,12 +33,14 @@ class Ends:
         lasts: (n,) where each ends.
         first: Usual begin, as far as it can be told.
         last: Usual end.
+        near_px: How near to each other rows begin that begin alike.
     """
 
     firsts: NDArray[np.float64]
     lasts: NDArray[np.float64]
     first: float
     last: float
+    near_px: float = 2.5
 
     @property
     def length_px(self) -> float:
@@ -47,7 +51,7 @@ class Ends:
 def ends_beside(page: Followed, pulse: Pulse | None) -> Ends:
     """Ends of the rows, without a pulse that was taken for a part of them."""
     firsts, lasts = page.row_ends()
-    first, last = consensus(firsts), consensus(lasts)
+    first, last = (consensus(ends, page.row_end_px) for ends in (firsts, lasts))
     if pulse is not None:
         foot = PULSE_FOOT * pulse.width_px
         at_left = pulse.left_px < (first + last) / 2
@@ -55,7 +59,7 @@ def ends_beside(page: Followed, pulse: Pulse | None) -> Ends:
             first, firsts = pulse.right_px + foot, firsts[:0]
         if not at_left and pulse.left_px < last - 1:
             last, lasts = pulse.left_px - foot, lasts[:0]
-    return Ends(firsts, lasts, first, last)
+    return Ends(firsts, lasts, first, last, page.row_end_px)
 
 
 def start_from_ends(ends: Ends, px_per_s: float) -> float:
@@ -63,13 +67,23 @@ def start_from_ends(ends: Ends, px_per_s: float) -> float:
     starts = np.r_[ends.firsts, ends.lasts - LAST_SAMPLE_S * px_per_s]
     if len(starts) == 0 or _has_caps(ends, px_per_s):
         return (ends.first + ends.last - LAST_SAMPLE_S * px_per_s) / 2
-    return voted_start(starts, float(np.median(starts)))
+    return voted_start(starts, consensus(starts, ends.near_px))
+
+
+def ends_agreement(ends: Ends, start_px: float, px_per_s: float) -> float:
+    """Share of the rows that begin or end where a record from this start on does, give or take a cap."""
+    if len(ends.firsts) == 0 and len(ends.lasts) == 0:
+        return 1.0  # pulses hide both ends; they are exact
+    begin = np.abs(ends.firsts - start_px) if len(ends.firsts) else np.inf
+    end = np.abs(ends.lasts - LAST_SAMPLE_S * px_per_s - start_px) if len(ends.lasts) else np.inf
+    return float(np.mean(np.minimum(begin, end) <= MIN_CAP_PX + AGREE_S * px_per_s))
 
 
 def _has_caps(ends: Ends, px_per_s: float) -> bool:
     """Whether a pen's round caps, or a blurred map, lengthen rows at both ends; their middle still holds."""
     both_seen = len(ends.firsts) > 0 and len(ends.lasts) > 0
-    return both_seen and abs(ends.length_px - LAST_SAMPLE_S * px_per_s) > 2 * MIN_CAP_PX
+    excess_px = abs(ends.length_px - LAST_SAMPLE_S * px_per_s)
+    return both_seen and MIN_CAP_PX < excess_px <= 2 * MAX_CAP_S * px_per_s
 
 
 def voted_start(starts: NDArray[np.float64], near: float) -> float:

@@ -3,7 +3,7 @@
 1. `follow_rows`: dynamic programming finds for every row the way from left to right through the map that
    costs least. Moving through ink is nearly free, vertically as well, so QRS strokes are kept; paper costs.
 2. `trace_edges`: in every column the run of ink around the path gives an upper and a lower edge, to a
-   fraction of a pixel. Where rows share a run it is divided between them.
+   fraction of a pixel. Where rows share a run it is divided by how steep each is beside it.
 3. `pen_line`: a pen of radius r turns the line y(t) into a band whose edges are y's erosion and dilation by
    the pen. Opening and closing undo that: they equal y wherever it is smoother than the pen, the opening also
    on peaks that point up, the closing on those that point down. So peaks keep their height and their width,
@@ -27,7 +27,8 @@ REACH_PITCHES = 1.7  # how far from its level a trace is followed, in distances 
 INK_TRAVEL = 0.004  # cost of one px up or down inside ink; crossing a column of paper costs 1
 PAPER_TRAVEL = 0.25
 PULL = 0.12  # cost per column of being one row distance away from the row's level
-LEVEL_PX = 12  # a peak is judged against the median over this width: longer than a pen, shorter than a wave
+LEVEL_RADII = 8.0  # a peak is judged against the median over this width: more than a pen, less than a wave
+LEVEL_SLOPE = 1.5  # px per column: a row that is not steeper beside a shared run does not rise in it
 FINE = 4  # steps per column on which the pen is undone
 
 Array = NDArray[np.float32]
@@ -186,20 +187,70 @@ def _divide(
     top: NDArray[np.float64], bottom: NDArray[np.float64], first: NDArray[np.intp], last: NDArray[np.intp],
     paths: NDArray[np.intp],
 ) -> NDArray[np.bool_]:  # fmt: skip
-    """Divide runs that two neighbouring rows claim, in place: each keeps the side its path lies on."""
+    """Divide runs that two neighbouring rows claim, in place, by what each row does beside them."""
     shared = np.zeros(top.shape, dtype=np.bool_)
     for k in range(len(paths) - 1):
         both = (first[k] >= 0) & (first[k] == first[k + 1]) & (last[k] == last[k + 1])
-        if not both.any():
-            continue
-        between = (paths[k] + paths[k + 1]) / 2
-        upper_is_k = paths[k] <= paths[k + 1]
-        for row, is_upper in ((k, upper_is_k), (k + 1, ~upper_is_k)):
-            bottom[row] = np.where(both & is_upper, np.minimum(bottom[row], between), bottom[row])
-            top[row] = np.where(both & ~is_upper, np.maximum(top[row], between), top[row])
+        begins = np.flatnonzero(np.diff(np.r_[False, both, False].astype(np.int8)))
+        for x0, x1 in zip(begins[::2], begins[1::2], strict=True):
+            k_is_upper = paths[k, x0:x1].sum() <= paths[k + 1, x0:x1].sum()
+            upper, lower = (k, k + 1) if k_is_upper else (k + 1, k)
+            _divide_stretch(top[upper], bottom[upper], top[lower], bottom[lower], x0, x1)
         shared[k] |= both
         shared[k + 1] |= both
     return shared
+
+
+def _divide_stretch(
+    upper_top: NDArray[np.float64], upper_bottom: NDArray[np.float64],
+    lower_top: NDArray[np.float64], lower_bottom: NDArray[np.float64], x0: int, x1: int,
+) -> None:  # fmt: skip
+    """Divide the columns x0 to x1 - 1 of a run between the upper and the lower row, in place.
+
+    The flanks of a spike are steep before they merge with the other row; so its edges are carried on from
+    both sides until they meet. Ink that neither side foretells goes to the steeper row, and a spike that is
+    foretold to reach through a row that lies level is taken to do so.
+    """
+    inside = slice(x0, x1)
+    run_top, run_bottom = upper_top[inside].copy(), lower_bottom[inside].copy()
+    down, down_slope = _carried_on(upper_bottom, x0, x1, run_bottom)
+    up, up_slope = _carried_on(-lower_top, x0, x1, -run_top)
+    up = -up
+    share = (down_slope + 1e-3) / (down_slope + up_slope + 2e-3)
+    split = np.where(up > down, down + (up - down) * share, down)
+    new_lower_top = np.where(up > down, split, up)
+    floor, _ = _carried_on(lower_bottom, x0, x1, run_bottom, level=True)
+    roof, _ = _carried_on(upper_top, x0, x1, run_top, level=True)
+    below = (up_slope < LEVEL_SLOPE) & (down > floor)
+    above = (down_slope < LEVEL_SLOPE) & (up < roof)
+    upper_bottom[inside] = np.clip(np.where(below, run_bottom, split), run_top, run_bottom)
+    lower_top[inside] = np.clip(np.where(above, run_top, new_lower_top), run_top, run_bottom)
+    lower_bottom[inside] = np.where(below, np.clip(floor, lower_top[inside], run_bottom), run_bottom)
+    upper_top[inside] = np.where(above, np.clip(roof, run_top, upper_bottom[inside]), run_top)
+
+
+def _carried_on(
+    edge: NDArray[np.float64], x0: int, x1: int, otherwise: NDArray[np.float64], level: bool = False
+) -> tuple[NDArray[np.float64], float]:
+    """Carry an edge on over the columns x0 to x1 - 1, and say how steeply it grows towards them.
+
+    Args:
+        edge: (W,) y, growing towards the other row; NaN where there is no ink.
+        x0: First column to foretell.
+        x1: Column after the last.
+        otherwise: (x1 - x0,) what is said where neither side has ink.
+        level: Carry it on without its slope.
+    """
+    left, right = edge[max(0, x0 - 2) : x0][::-1], edge[x1 : x1 + 2]
+    slopes = [side[0] - side[1] for side in (left, right) if len(side) == 2]
+    slope = 0.0 if level else max([0.0, *(float(s) for s in slopes if np.isfinite(s))])
+    steps = np.arange(1, x1 - x0 + 1, dtype=np.float64)
+    sides = [
+        side[0] + slope * step
+        for side, step in ((left, steps), (right, steps[::-1]))
+        if len(side) and np.isfinite(side[0])
+    ]
+    return (np.min(sides, axis=0) if sides else otherwise), slope
 
 
 def pen_radius_px(edges: Edges) -> float:
@@ -230,7 +281,7 @@ def pen_line(
     opening = _swept(upper, radius_px)
     closing = -_swept(-lower, radius_px)
     middle = (opening + closing) / 2
-    level = median_filter(middle, size=(LEVEL_PX * FINE) | 1, mode="nearest")
+    level = median_filter(middle, size=round(LEVEL_RADII * radius_px * FINE) | 1, mode="nearest")
     # Where both agree they are the line. Where they do not, one of them still touches the tip of a peak
     # that is narrower than the pen, the other cuts it: the tip lies further from the level.
     tip = np.where(np.abs(opening - level) > np.abs(closing - level), opening, closing)

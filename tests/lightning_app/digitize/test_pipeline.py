@@ -194,6 +194,26 @@ def test_a_page_on_its_side_is_predicted_again():
     assert asked == [page.ink.shape]
 
 
+@pytest.mark.parametrize("turns", [0, 1])
+def test_a_large_page_is_read_in_its_own_pixels(turns):
+    page = draw(MV, px_per_s=200, px_per_mv=80, px_per_mm=8, width=2240, height=1772, stroke_px=5.0)
+    turned = np.rot90(page.mask, -turns)
+    result = digitize_page(
+        as_page(np.rot90(page.ink, -turns)),
+        turned.astype(np.float32),
+        px_per_s=200.0,
+        predict=lambda ink: page.mask.astype(np.float32),
+    )
+    assert isinstance(result, Digitized)
+    assert result.scale.px_per_mv == pytest.approx(80, rel=3e-3)
+    assert result.mask.shape == turned.shape
+    assert correlations(result, known_layouts()["four_line"]).mean() > 0.98
+    path = result.segments[0].path_px
+    x, y = np.round(path[np.isfinite(path).all(axis=1)]).astype(int).T
+    near = cv2.dilate(np.ascontiguousarray(turned), np.ones((3, 3), np.uint8))
+    assert near[y, x].mean() > 0.9
+
+
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match="shape"):
         digitize_page(as_page(blank()), np.zeros((5, 5), np.float32))

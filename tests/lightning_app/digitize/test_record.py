@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -8,7 +9,7 @@ import wfdb
 from datamodules.page import read_page
 from lightning_app.digitize.record import assemble, describe, draw_overlay, write_reading
 from lightning_app.digitize.results import Digitized, Refusal, Scale, SegmentReading
-from tests.lightning_app.digitize.drawing import LEADS
+from tests.lightning_app.digitize.drawing import FOUR_LINE, LEADS, heart
 
 
 def segment(lead, start_s, mv, confidence=1.0):
@@ -64,6 +65,25 @@ def test_files_of_a_reading(tmp_path):
     assert described["leads"]["II"]["coverage"] == pytest.approx(0.98)
     assert described["leads"]["I"] == {"coverage": 0.0, "confidence": 0.0, "seconds": [], "gaps": []}
     assert read_page(tmp_path / "scan.mask.png").ink.shape == (100, 120)
+
+
+def test_parameters_stand_in_the_json_with_unit_or_reason():
+    mv = heart(bpm=75.0)
+    parts = [
+        replace(segment(lead, 2.5 * column, mv[LEADS.index(lead)][1250 * column :][:1250]), row=row)
+        for row, leads in enumerate(FOUR_LINE[:3])
+        for column, lead in enumerate(leads)
+    ]
+    described = describe(reading([*parts, replace(segment("V1", 0.0, mv[6]), row=3)]))["parameters"]
+    assert set(described) == {"segments", "strip V1"}
+    for found in described.values():
+        assert set(found["values"]) | set(found["absent"]) == {"hr_bpm", "rr_ms", "hrv_ms", "pr_ms", "qrs_ms"}
+        assert found["values"]["hr_bpm"]["value"] == pytest.approx(75, abs=2)
+        assert found["values"]["hr_bpm"]["unit"] == "1/min"
+        assert found["values"]["rr_ms"]["unit"] == "ms"
+    flat = describe(reading([segment("II", 0.0, np.zeros(5000))]))["parameters"]["segments"]
+    assert flat == {"values": {}, "absent": dict.fromkeys(flat["absent"], "FLAT")}
+    assert len(flat["absent"]) == 5
 
 
 def test_files_of_a_refusal(tmp_path):

@@ -61,6 +61,22 @@ def test_rows_that_cross_keep_their_own_way():
     edges = trace_edges(both, paths)
     assert edges[0].shared.any()
     assert not edges[0].shared[:50].any()
+    assert edges[1].top.min() == pytest.approx(90 - 70 - 1, abs=4)  # the spike keeps its height
+    assert np.abs((edges[0].top + edges[0].bottom) / 2 - 40).max() < 3  # and the level row its level
+
+
+def test_spikes_that_touch_keep_their_heights():
+    upper, lower = spike(5.0, -45.0, at=58.0, level=40.0), spike(5.0, 45.0, at=61.0, level=110.0)
+    both = np.zeros((160, 120), np.float32)
+    for layer in (band(upper, 1.0), band(lower, 1.0)):
+        both[: len(layer)] = np.maximum(both[: len(layer)], layer)
+    edges = trace_edges(both, follow_rows(both, np.array([40.0, 110.0]), 70.0))
+    for band_read, y in zip(edges, (upper, lower), strict=True):
+        assert band_read.shared.any()
+        _, line = pen_line(band_read.top, band_read.bottom, 1.0)
+        truth = np.interp(np.arange(len(line)) / 4, np.arange(len(y)) / FINE, y)
+        assert np.corrcoef(line, truth)[0, 1] > 0.9
+        assert np.abs(line - truth[0]).max() == pytest.approx(45, abs=12)
 
 
 def test_missing_columns_are_missing():

@@ -1,0 +1,54 @@
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from lightning_app.digitize.confidence import gather, laws_kept, probability, refuse_if_doubtful
+from lightning_app.digitize.results import DigitizeRefusal, Evidence
+from lightning_app.digitize.trace import Edges
+
+GOOD = Evidence(ink=1.0, own=1.0, slim=1.0, laws=0.98, ends=1.0, size_px=4.0)
+
+
+def test_a_clean_lead_is_trusted_and_a_missing_one_is_not():
+    assert probability(GOOD) > 0.95
+    assert probability(replace(GOOD, ink=0.0)) == 0.0
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Evidence)])
+def test_less_evidence_never_means_more_confidence(name):
+    values = [
+        probability(replace(GOOD, **{name: getattr(GOOD, name) * share})) for share in (0.2, 0.5, 0.8, 1)
+    ]
+    assert values == sorted(values)
+    assert values[0] < values[-1]
+
+
+def band(height_px, shared):
+    top = np.full(100, 50.0)
+    top[40:60] -= 30
+    return Edges(top, top + height_px, np.full(100, 0.8), shared)
+
+
+def test_ink_shared_with_a_neighbour_and_swollen_bands_count_against_a_lead():
+    none, peak = np.zeros(100, bool), np.zeros(100, bool)
+    peak[40:60] = True
+    height_px = np.sin(np.arange(100.0))
+    own = gather(band(2.0, none), slice(0, 100), 1.0, height_px, 0.9, 1.0)
+    assert (own.ink, own.own, own.slim) == (1.0, 1.0, 1.0)
+    assert gather(band(2.0, peak), slice(0, 100), 1.0, height_px, 0.9, 1.0).own < 0.1
+    assert gather(band(6.0, none), slice(0, 100), 1.0, height_px, 0.9, 1.0).slim == 0.0
+
+
+def test_laws_are_a_mean_between_0_and_1():
+    assert laws_kept({"einthoven": 1.0, "goldberger": -3.0}) == 0.5
+    assert laws_kept({}) == 0.5
+
+
+def test_rows_that_begin_anywhere_are_refused():
+    class Whole:
+        coverage = 1.0
+
+    with pytest.raises(DigitizeRefusal, match="begin or end"):
+        refuse_if_doubtful([Whole()], {"einthoven": 1.0}, ends=0.2)
+    refuse_if_doubtful([Whole()], {"einthoven": 1.0}, ends=0.8)
