@@ -29,6 +29,7 @@ from lightning_app.report.table1 import to_html, to_markdown
 
 TEMPLATES = Path(__file__).parent
 MAX_MODELS_IN_5B = 4  # more bars than that in a group cannot be read
+BACKBONE_OF_5B = "resnet50"  # Li et al. 2020, figure 5B
 CSV_FORMAT = "%.8g"
 TRAINING_WORDS = {"pretrain_epochs": "epochs of pre-training", "epochs": "epochs", "precision": "precision"}
 
@@ -133,7 +134,7 @@ def build_report(sweep_dir: Path) -> ReportPaths:
         markdown=folder / "report.md",
         html=folder / "report.html",
         figures=tuple(figure.path for figure in (*charts, *triplets)),
-        summary=ranking_text(report.benchmark),
+        summary="\n".join([ranking_text(report.benchmark), *missing_text(report.results.cells)]),
     )
 
 
@@ -194,6 +195,22 @@ def ranking_text(benchmark: pd.DataFrame) -> str:
             f"{row['n_scans']:>5}  {row['folds_done']}/{row['folds_planned']}"
         )
     return "\n".join(lines)
+
+
+def missing_text(cells: pd.DataFrame) -> list[str]:
+    """Say in a line which cells have no result; no line where all have one.
+
+    Args:
+        cells: All planned cells.
+    """
+    missing = tables.missing_cells(cells)
+    if missing.empty:
+        return []
+    models = [
+        f"{model} (folds {', '.join(str(fold) for fold in sorted(set(own['fold'])))})"
+        for model, own in missing.groupby("model", sort=False)
+    ]
+    return [f"without a result yet, {len(missing)} of {len(cells)} cells: {'; '.join(models)}"]
 
 
 def _report(results: SweepResults) -> _Report:
@@ -274,7 +291,10 @@ def _draw_charts(report: _Report, folder: Path) -> tuple[list[_Figure], list[str
         figures.save_figure(figures.generalization_figure(part, report.test_sets, colours), folder / "fig5b")
         caption = "Each page is scored by every fold's model and averaged first."
         if len(shown) < held_out["model"].nunique():
-            caption += " Shown is the best model of each architecture; the table below has all."
+            caption += (
+                " Shown is one model of each architecture, that on ResNet-50 where there is one as in the "
+                "paper, else the best; the table below has all."
+            )
         drawn.append(_Figure("fig5b", "Pages of another kind (Fig. 5B)", caption, folder / "fig5b.png"))
     costs = {name: label for name, label in tables.COST.items() if (held_out[name] > 0).all()}
     if costs:
@@ -310,11 +330,26 @@ def _threshold(results: SweepResults) -> float:
 
 
 def _models_in_5b(held_out: pd.DataFrame, report: _Report) -> list[str]:
+    """Choose one model of each architecture where all are too many: that on ResNet-50, else the best."""
     models = held_out["model"].tolist()  # best first
     if len(models) <= MAX_MODELS_IN_5B:
         return models
-    best = {report.class_paths[model]: model for model in reversed(models)}
-    return [model for model in models if model in best.values()]
+    backbones, shown = _backbones(report.results), []
+    for family in dict.fromkeys(report.class_paths[model] for model in models):
+        own = [model for model in models if report.class_paths[model] == family]
+        shown.append(next((model for model in own if backbones.get(model) == BACKBONE_OF_5B), own[0]))
+    return [model for model in models if model in shown]
+
+
+def _backbones(results: SweepResults) -> dict[str, str]:
+    """Backbone by label, of finished models that have one."""
+    models = results.cells[["key", "model"]].itertuples(index=False)
+    arguments = {
+        model: results.specs[key].get("model", {}).get("init_args", {})
+        for key, model in models
+        if key in results.specs
+    }
+    return {model: str(own["backbone"]) for model, own in arguments.items() if "backbone" in own}
 
 
 def _draw_triplets(report: _Report, folder: Path) -> tuple[list[_Figure], list[str]]:

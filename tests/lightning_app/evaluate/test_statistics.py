@@ -26,18 +26,25 @@ def clustered(rng, n_patients, per_patient, n_trials, icc=0.5):
     return (math.sqrt(icc) * common + math.sqrt(1 - icc) * own).reshape(n_patients * per_patient, n_trials)
 
 
-def coverage_and_type_one(n_patients, per_patient, n_trials, n_resamples, seed):
+def with_a_long_lower_tail(values, sigma=0.6):
+    """As per-scan Dice is distributed: mean 0, a few scans far below."""
+    return math.exp(sigma**2 / 2) - np.exp(sigma * values)
+
+
+def coverage_and_type_one(n_patients, per_patient, n_trials, n_resamples, seed, shape=lambda values: values):
     """Share of 95 % intervals that hold the true mean 0, and share of p < 0.05 when nothing differs."""
     rng = np.random.default_rng(seed)
     patients = np.repeat([f"p{i}" for i in range(n_patients)], per_patient)
     covered, rejected = [], []
     for _ in range(10):  # ten sets of draws, so that no single one decides
         draws = stat.resample_patients(patients, ["a"] * len(patients), n_resamples, int(rng.integers(2**31)))
-        values = clustered(rng, n_patients, per_patient, n_trials // 10)
+        values = shape(clustered(rng, n_patients, per_patient, n_trials // 10))
         summaries = stat.summarise_columns(values, draws)
         covered += [s.low <= 0 <= s.high for s in summaries]
         rejected += [stat.bootstrap_p(means, n_patients) < 0.05 for means in draws.means(values).T]
-    return float(np.mean(covered)), float(np.mean(rejected))
+    told = float(np.mean(covered)), float(np.mean(rejected))
+    print(f"{n_patients} patients x {per_patient}: coverage {told[0]:.4f}, type-I error {told[1]:.4f}")
+    return told
 
 
 def test_interval_coverage_and_type_one_error_hold_on_clustered_scans():
@@ -52,6 +59,17 @@ def test_coverage_and_type_one_error_with_many_draws(n_patients, per_patient):
     coverage, type_one = coverage_and_type_one(n_patients, per_patient, 20_000, 4000, seed=2)
     assert 0.93 <= coverage <= 0.97
     assert 0.04 <= type_one <= 0.06
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("n_patients", "lowest", "highest"), [(10, 0.90, 0.09), (24, 0.91, 0.08), (96, 0.93, 0.06)]
+)
+def test_skewed_scores_of_few_patients_promise_a_little_too_much(n_patients, lowest, highest):
+    """What docs/protocol.md admits: the interval of ten skewed scores covers 91 %, not 95."""
+    coverage, type_one = coverage_and_type_one(n_patients, 1, 4000, 1000, 2, with_a_long_lower_tail)
+    assert lowest <= coverage <= 0.97
+    assert 0.04 <= type_one <= highest
 
 
 def test_resampling_scans_instead_of_patients_would_fail_this_very_test():
@@ -201,6 +219,7 @@ def test_holm_lies_between_raw_and_bonferroni_and_keeps_the_order(p_values):
 def test_holm_keeps_the_family_wise_error_at_five_percent():
     p = np.random.default_rng(10).random((4000, 8))
     any_rejected = np.mean([(stat.holm(row) < 0.05).any() for row in p])
+    print(f"Holm, 8 contrasts: any rejected {any_rejected:.4f}")
     assert any_rejected == pytest.approx(0.05, abs=0.012)
 
 
@@ -224,6 +243,7 @@ def test_nadeau_bengio_repairs_the_type_one_error_of_correlated_folds():
     folds = math.sqrt(0.2) * rng.normal(size=(n, 1)) + math.sqrt(0.8) * rng.normal(size=(n, 5))
     corrected = np.mean([stat.nadeau_bengio(d, 0.25).p < 0.05 for d in folds])
     plain = np.mean(stats.ttest_1samp(folds, 0, axis=1).pvalue < 0.05)
+    print(f"5 folds: type-I error corrected {corrected:.4f}, plain {plain:.4f}")
     assert plain > 0.11
     assert 0.04 <= corrected <= 0.06
 
@@ -270,7 +290,9 @@ def test_fisher_z_covers_at_fourteen_pairs():
     x = rng.normal(size=(3000, n))
     y = rho * x + math.sqrt(1 - rho**2) * rng.normal(size=(3000, n))
     ends = [stat.fisher_z_interval(np.corrcoef(a, b)[0, 1], n) for a, b in zip(x, y, strict=True)]
-    assert 0.93 <= np.mean([low <= rho <= high for low, high in ends]) <= 0.97
+    covered = np.mean([low <= rho <= high for low, high in ends])
+    print(f"Fisher z, 14 pairs, r 0.85: coverage {covered:.4f}")
+    assert 0.93 <= covered <= 0.97
     pair = stats.pearsonr(x[0], y[0])
     assert ends[0] == pytest.approx(tuple(pair.confidence_interval()))
 

@@ -26,6 +26,7 @@ class Model:
     class_path: str
     blur_px: int
     params: int
+    backbone: str | None = None
 
 
 MODELS = (
@@ -107,8 +108,9 @@ def write_sweep(
     for model in models:
         for fold in run or range(folds):
             for seed in seeds:
+                arguments = {"width": 16} if model.backbone is None else {"backbone": model.backbone}
                 spec = {
-                    "model": {"class_path": model.class_path, "init_args": {"width": 16}},
+                    "model": {"class_path": model.class_path, "init_args": arguments},
                     "folds": {"count": folds, "fold": fold, "seed": 0},
                     "seeds": {"weights": seed, "patches": seed},
                     "training": {"pretrain_epochs": 1, "epochs": 3, "precision": "32-true"},

@@ -6,10 +6,12 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from datamodules.errors import DataError
+from lightning_app.report import figures
 from lightning_app.report.pages import build_report
-from tests.lightning_app.report.synthetic import MODELS, write_sweep
+from tests.lightning_app.report.synthetic import DEEPLAB, FCN, MODELS, Model, write_sweep
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +140,8 @@ def test_an_unfinished_sweep_ranks_complete_models_and_says_what_is_missing(tmp_
     assert "Traceback &lt;most recent call&gt;" in html  # escaped, not run
     assert sweep.keys["FCN-resnet18", 2, 0] in html
     assert paths.summary.splitlines()[2].startswith("   - ")
+    told = "without a result yet, 3 of 9 cells: ResUNetCBAM (folds 2); FCN-resnet18 (folds 1, 2)"
+    assert paths.summary.splitlines()[-1] == told
 
 
 def test_no_complete_model_is_told_and_nothing_ranked(tmp_path):
@@ -156,6 +160,23 @@ def test_a_report_without_results_is_refused_and_writes_nothing(tmp_path):
     with pytest.raises(DataError, match="NO_RESULTS"):
         build_report(sweep.root)
     assert not (sweep.root / "report").exists()
+
+
+def test_figure_5b_shows_the_papers_backbone_where_all_are_too_many(tmp_path, monkeypatch):
+    blurs = {"resnet18": 1, "resnet50": 3, "resnet101": 2}  # resnet50 is not the best of its family
+    models = [MODELS[0]] + [
+        Model(f"{family[-5:]} {backbone}", family, blur, 1, backbone)
+        for family in (FCN, DEEPLAB)
+        for backbone, blur in blurs.items()
+        if family == FCN or backbone != "resnet50"
+    ]
+    sweep = write_sweep(tmp_path / "toy", models, folds=2, scans=4, thresholds=False)
+    shown = []
+    monkeypatch.setattr(
+        figures, "generalization_figure", lambda part, *_: shown.extend(part["model"].unique()) or Figure()
+    )
+    build_report(sweep.root)
+    assert set(shown) == {"ResUNetCBAM", f"{FCN[-5:]} resnet50", f"{DEEPLAB[-5:]} resnet18"}
 
 
 def test_what_cells_spent_stands_beside_the_report_and_not_in_it(tmp_path):

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from lightning_app.evaluate.scan_rows import PARAMETERS, SOURCES
-from lightning_app.report.table1 import HEADER, PAPER, cells, table1, to_html, to_markdown
+from lightning_app.evaluate.statistics import fisher_z_interval
+from lightning_app.report.table1 import HEADER, PAPER, cells, table1, to_html, to_markdown, to_text_rows
 
 LAYOUTS = ["four_line"] * 20 + ["six_line"] * 8 + ["seven_line"]
 
@@ -132,3 +133,14 @@ def test_layouts_of_the_user_are_escaped_in_html():
 def test_markdown_is_a_rectangle():
     lines = [text for text in to_markdown(table1(rows(), rows())).splitlines() if text.startswith("|")]
     assert {text.count("|") for text in lines} == {len(HEADER) + 1}
+
+
+def test_fishers_interval_stands_beside_the_bootstraps_where_patients_are_few():
+    table = table1(rows(noise=5.0))
+    shown = {texts[0] + texts[1] + texts[2]: texts[6] for texts in to_text_rows(table)}
+    few = line(table, "HR", "six_line")
+    wanted = fisher_z_interval(few["r"], 8)
+    assert shown["HRsix_linestrip"].endswith(f"(Fisher z {wanted[0]:.3f} to {wanted[1]:.3f})")
+    many = pd.concat([rows(noise=5.0, seed=i).assign(scan_id=lambda t, i=i: t["scan_id"] + f"-{i}",
+                      patient_id=lambda t, i=i: t["patient_id"] + f"-{i}") for i in range(2)])  # fmt: skip
+    assert not any("Fisher" in texts[6] for texts in to_text_rows(table1(many)) if texts[1] == "overall")
