@@ -1,11 +1,15 @@
 """`make results`: the README's result tables, made from the files that sweeps left under docs/results.
 
+A sweep is kept there by `python -m lightning_app.report.collected RUNS/<sweep> docs/results/<name>`.
+
 Each folder there holds `about.yaml` (what was run, where, and how it differs from the paper's protocol),
 `scans.csv` (one row per cell, test set and scan) and the report's tables computed from it.
 """
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,11 +18,20 @@ from pydantic import BaseModel, ConfigDict
 
 from datamodules.files import write_atomic
 from datamodules.yaml_text import parse_yaml
+from lightning_app.report.results import read_results
 from lightning_app.report.tables import HELD_OUT
 
 BEGIN = "<!-- begin of what `make results` writes -->"
 END = "<!-- end of what `make results` writes -->"
 FULL = "the paper's protocol (nine networks, five folds, 100 epochs)"
+
+
+TABLES = ("benchmark", "contrasts", "layouts", "signals", "table1")
+ROW_COLUMNS = (
+    *("cell", "model", "fold", "seed", "test_set", "scan_id", "patient_id", "layout"),
+    *("dice", "precision", "recall", "iou", "cldice", "nsd_1px", "nsd_2px", "hd95_px", "column_recall"),
+    *("f1_2px", "traces_lost", "digitized", "signal_pcc", "signal_coverage"),
+)
 
 
 class About(BaseModel):
@@ -121,8 +134,27 @@ def replaced(text: str, results: str) -> str:
     return f"{before}{BEGIN}\n{results}{END}{after}"
 
 
+def keep(sweep_dir: Path, folder: Path) -> None:
+    """Copy the per-scan rows and the tables of a sweep, whose report is built, to a folder of results.
+
+    Args:
+        sweep_dir: RUNS/<sweep>.
+        folder: docs/results/<name>; its about.yaml and README.md are written by hand.
+    """
+    rows = read_results(sweep_dir).rows
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = [name for name in ROW_COLUMNS if name in rows]
+    rows[columns].to_csv(folder / "scans.csv", index=False, float_format="%.6g", lineterminator="\n")
+    tables = [sweep_dir / "report" / f"{name}.csv" for name in TABLES]
+    for path in (*tables, sweep_dir / "cost" / "cost.csv"):
+        if path.is_file():
+            shutil.copyfile(path, folder / path.name)
+
+
 def main() -> None:
-    """Write the README's tables anew."""
+    """Write the README's tables anew; with RUNS/<sweep> and docs/results/<name>, copy that sweep's first."""
+    if len(sys.argv) == 3:
+        keep(Path(sys.argv[1]), Path(sys.argv[2]))
     root = Path(__file__).resolve().parents[2]
     readme = root / "README.md"
     text = replaced(readme.read_text(encoding="utf-8"), collect(root / "docs" / "results"))

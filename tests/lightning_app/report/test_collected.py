@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from lightning_app.report import collected
+from tests.lightning_app.report.synthetic import MODELS, write_sweep
 
 ROOT = Path(__file__).resolve().parents[3]
 RESULTS = ROOT / "docs" / "results"
@@ -61,3 +62,14 @@ def test_a_model_that_is_not_complete_is_not_shown(tmp_path):
 def test_a_document_without_marks_is_refused():
     with pytest.raises(ValueError, match="without the lines"):
         collected.replaced("no marks", "results")
+
+
+def test_rows_and_tables_of_a_sweep_are_kept(tmp_path):
+    sweep = write_sweep(tmp_path / "toy", MODELS[:1], folds=2, scans=4, colour=False, thresholds=False)
+    (sweep.root / "report").mkdir()
+    (sweep.root / "report" / "benchmark.csv").write_text("model\n")
+    collected.keep(sweep.root, tmp_path / "kept")
+    rows = pd.read_csv(tmp_path / "kept" / "scans.csv")
+    assert sorted(rows["scan_id"]) == [f"scan-{number:04d}" for number in range(4)]
+    assert rows["dice"].between(0, 1).all()
+    assert (tmp_path / "kept" / "benchmark.csv").read_text() == "model\n"
