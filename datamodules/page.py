@@ -101,10 +101,12 @@ def read_page(source: Path | str | bytes, page: int | None = None, *, where: str
     content = source if isinstance(source, bytes) else read_image_bytes(Path(source), where=where)
     image = _decoded(content, page, where)
     ink, rgb = _ink_and_rgb(image, where)
-    was_inverted = float(ink.mean()) > INVERTED_ABOVE * 255
+    is_black_and_white = image.mode == "1"
+    mean = np.count_nonzero(ink) / ink.size if is_black_and_white else float(ink.mean()) / 255
+    was_inverted = mean > INVERTED_ABOVE
     if was_inverted:
         ink, rgb = 255 - ink, None if rgb is None else 255 - rgb
-    is_binary = image.mode == "1" or (rgb is None and bool(((ink == 0) | (ink == 255)).all()))
+    is_binary = is_black_and_white or (rgb is None and bool(((ink == 0) | (ink == 255)).all()))
     return Page(ink, rgb, hashlib.sha256(content).hexdigest(), is_binary, _dpi(image), was_inverted)
 
 
@@ -125,7 +127,7 @@ def read_mask(source: Path | str | bytes, *, where: str = "") -> npt.NDArray[np.
     content = source if isinstance(source, bytes) else read_image_bytes(Path(source), where=where)
     image = _decoded(content, None, where)
     if image.mode == "1":
-        return _bits(image).astype(np.uint8)
+        return _bits(image).view(np.uint8)
     values = np.unique(np.asarray(image)) if image.mode == "L" else np.array([])
     if values.size == 0 or not (set(values.tolist()) <= {0, 255} or set(values.tolist()) <= {0, 1}):
         _refuse("MASK_VALUES", where, f"mode {image.mode}, {values.size} values", "1 bit, white = waveform")
@@ -242,7 +244,9 @@ def _opened(content: bytes, kind: str, frame: int, where: str) -> Image.Image:
     if image.mode in ("I;16", "I;16L", "I;16B") and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:
         image.info["min_is_white"] = True  # Pillow turns 1-bit and 8-bit pages round, not these
     image.load()
-    return image if kind == "TIFF" else ImageOps.exif_transpose(image)  # TIFF: done by load
+    if kind != "TIFF":  # of those, loading has turned the page already
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _frame(frames: list[int], page: int | None, where: str) -> int:
@@ -347,7 +351,9 @@ def _decoder_messages() -> Iterator[list[str]]:
 def _ink_and_rgb(image: Image.Image, where: str) -> tuple[Ink, npt.NDArray[np.uint8] | None]:
     """Bring any pixel format to ink, and to RGB if it has colour."""
     if image.mode == "1":
-        return ~_bits(image) * np.uint8(255), None
+        ink = np.logical_not(_bits(image)).view(np.uint8)
+        ink *= 255
+        return ink, None
     if image.mode == "L":
         return 255 - np.asarray(image), None
     if image.mode in ("I;16", "I;16L", "I;16B"):

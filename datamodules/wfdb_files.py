@@ -8,6 +8,7 @@ challenges, everything Inkbeat writes) are read here too; all other formats go t
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.errors import DataError, IntegrityError, Problem
-from datamodules.files import read_text, write_atomic
+from datamodules.files import as_text, read_bytes, write_atomic
 
 HEADER_MAX_BYTES = 256 * 1024
 MAX_VALUES = 50_000_000  # samples times signals of one record: an hour of 12 leads at 1 kHz
+DATA_MAX_BYTES = 4 * MAX_VALUES
 GAIN_PER_MV = 1000.0
 NAN_16 = -32768  # the value format 16 reserves for "no sample"
 MV_PER_UNIT = {"v": 1000.0, "mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "nv": 1e-6}
+
+Read = Callable[[Path, int], bytes]  # a file of at most so many bytes
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RECORD_LINE = re.compile(
@@ -75,11 +79,12 @@ class RawRecord:
     comments: tuple[str, ...]
 
 
-def read_header(stem: Path) -> Header:
+def read_header(stem: Path, read: Read = read_bytes) -> Header:
     """Read and check `stem`.hea.
 
     Args:
         stem: Path of the record without suffix.
+        read: How a file is read; whoever compares hashes does it here, on the very bytes that are used.
 
     Returns:
         The header.
@@ -89,7 +94,7 @@ def read_header(stem: Path) -> Header:
         IntegrityError: `PATH_ESCAPE` when it names a data file in another folder.
     """
     path = header_path(stem)
-    lines = [line.strip() for line in read_text(path, HEADER_MAX_BYTES).splitlines()]
+    lines = [line.strip() for line in as_text(read(path, HEADER_MAX_BYTES), path.name).splitlines()]
     content = [line for line in lines if line and not line.startswith("#")]
     match = _RECORD_LINE.fullmatch(content[0]) if content else None
     if match is None:
@@ -110,11 +115,12 @@ def read_header(stem: Path) -> Header:
     return header
 
 
-def read_record(stem: Path) -> RawRecord:
+def read_record(stem: Path, read: Read = read_bytes) -> RawRecord:
     """Read a record, all its signals in millivolts.
 
     Args:
         stem: Path of the record without suffix.
+        read: As for `read_header`. Formats other than 16 are read again by `wfdb` afterwards.
 
     Returns:
         The signals as stored, under the names of the header.
@@ -124,14 +130,16 @@ def read_record(stem: Path) -> RawRecord:
             `SIGNAL_FORMAT` or `UNIT_SUSPECT`.
         IntegrityError: `PATH_ESCAPE`.
     """
-    header = read_header(stem)
+    header = read_header(stem, read)
     _check_units(stem, header)
     for path in data_paths(stem, header):
         if not path.is_file():
             raise _refusal("SIGNAL_MISSING", path, "no such file", "the data file the header names")
     files = {(line.file, line.format, line.special) for line in header.signals}
     if len(files) == 1 and next(iter(files))[1:] == ("16", ""):
-        return _read_format_16(stem, header)
+        return _read_format_16(stem, header, read)
+    for path in data_paths(stem, header):
+        read(path, DATA_MAX_BYTES)
     return _read_by_wfdb(stem, header)
 
 
@@ -252,7 +260,7 @@ def _check_units(stem: Path, header: Header) -> None:
         raise DataError(problems)
 
 
-def _read_format_16(stem: Path, header: Header) -> RawRecord:
+def _read_format_16(stem: Path, header: Header, read: Read) -> RawRecord:
     path = stem.parent / header.signals[0].file
     n_signals = len(header.signals)
     n_found = path.stat().st_size // (2 * n_signals)
@@ -264,10 +272,8 @@ def _read_format_16(stem: Path, header: Header) -> RawRecord:
         )
     if n_samples == 0:
         raise _refusal("SIGNAL_EMPTY", path, "a record without samples", "12 leads of at least 10 s")
-    try:
-        units = np.fromfile(path, dtype="<i2", count=n_samples * n_signals).reshape(n_samples, n_signals)
-    except OSError as error:
-        raise _refusal("FILE_UNREADABLE", path, str(error.strerror), "a readable file") from None
+    content = read(path, DATA_MAX_BYTES)
+    units = np.frombuffer(content, "<i2", count=n_samples * n_signals).reshape(n_samples, n_signals)
     scale = np.array([MV_PER_UNIT[line.units.lower()] / line.gain for line in header.signals])
     baseline = np.array([line.baseline for line in header.signals], dtype=np.float64)
     with np.errstate(over="ignore"):
