@@ -19,8 +19,8 @@ export UV_LINK_MODE := copy
 SIGNALS_ARG := $(if $(SIGNALS),--set signals=$(SIGNALS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-ray benchmark plan report results status test test-slow test-gpu test-browser test-ray test-slurm \
-        test-fuzz lint format type perf lock clean
+.PHONY: help setup setup-ray benchmark reader plan report results status test test-slow test-gpu test-browser test-ray \
+        test-slurm test-fuzz lint format type perf lock clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ setup-ray: $(READY) ## add the Ray engine
 
 benchmark: $(READY) ## run a sweep and its report: PRESET=quick|cpu|paper, SIGNALS=DIR of WFDB records
 	@$(INKBEAT) run $(SWEEP) --out $(RUNS) --engine $(ENGINE) $(SIGNALS_ARG) $(ARGS)
+
+reader: $(READY) ## train the reader that ships, about an hour, and pack it: SIGNALS=DIR of WFDB records
+	@$(INKBEAT) run experiments/reader.yaml --out $(RUNS) $(SIGNALS_ARG) $(ARGS)
+	@$(INKBEAT) reader pack $(RUNS)/reader --px-per-mm 3.2 6
 
 plan: $(READY) ## show a sweep's cells without running them: PRESET=...
 	@$(INKBEAT) plan $(SWEEP) --out $(RUNS) $(SIGNALS_ARG) $(ARGS)

@@ -30,19 +30,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.resunet_cbam import MIN_WIDTH, ConvNorm
 from models.segmentation import SegmentationModule, TrainingOptions
 
 SCALES = (1, 2, 4, 6, 8)  # channels over width, from half resolution to a thirty-second
-MIN_WIDTH = 16  # as for ResUNetCBAM
 WARM_UP = 0.1  # share of the steps in which the learning rate rises
-
-
-class ConvNorm(nn.Sequential):
-    """Convolution without bias (the norm has one) and batch norm; keeps the size at stride 1."""
-
-    def __init__(self, inputs: int, outputs: int, kernel_px: int, stride: int = 1) -> None:
-        conv = nn.Conv2d(inputs, outputs, kernel_px, stride, padding=kernel_px // 2, bias=False)
-        super().__init__(conv, nn.BatchNorm2d(outputs))
 
 
 class Block(nn.Module):

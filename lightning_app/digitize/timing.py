@@ -7,6 +7,7 @@ everything else.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,11 @@ from lightning_app.digitize.scale import DURATION_S
 
 LAST_SAMPLE_S = DURATION_S - 1 / RATE_HZ
 MIN_CAP_PX = 0.5
-MAX_CAP_S = 0.03  # a pen's radius and a map's softness, at each end
+MAX_SOFT_PX = 1.5  # by which a blurred map lengthens a row beyond its cap, at each end
 AGREE_S = 0.012  # ends of rows that speak for the same start
 PULSE_FOOT = 0.2  # of a pulse's width
+
+Side = Literal["left", "right"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Ends:
         first: Usual begin, as far as it can be told.
         last: Usual end.
         near_px: How near to each other rows begin that begin alike.
+        cap_px: By how much a pen's round end lengthens a row.
+        pulse_side: Where a calibration pulse stands beside the rows, if there is one.
     """
 
     firsts: NDArray[np.float64]
@@ -41,6 +46,8 @@ class Ends:
     first: float
     last: float
     near_px: float = 2.5
+    cap_px: float = 0.0
+    pulse_side: Side | None = None
 
     @property
     def length_px(self) -> float:
@@ -52,21 +59,36 @@ def ends_beside(page: Followed, pulse: Pulse | None) -> Ends:
     """Ends of the rows, without a pulse that was taken for a part of them."""
     firsts, lasts = page.row_ends()
     first, last = (consensus(ends, page.row_end_px) for ends in (firsts, lasts))
+    side: Side | None = None
     if pulse is not None:
         foot = PULSE_FOOT * pulse.width_px
-        at_left = pulse.left_px < (first + last) / 2
-        if at_left and pulse.right_px > first + 1:
+        side = "left" if pulse.left_px < (first + last) / 2 else "right"
+        if side == "left" and pulse.right_px > first + 1:
             first, firsts = pulse.right_px + foot, firsts[:0]
-        if not at_left and pulse.left_px < last - 1:
+        if side == "right" and pulse.left_px < last - 1:
             last, lasts = pulse.left_px - foot, lasts[:0]
-    return Ends(firsts, lasts, first, last, page.row_end_px)
+    # A row that begins or ends at the page's edge has lost its cap.
+    cap_px = page.radius_px if first > 1 and last < page.width - 2 else 0.0
+    return Ends(firsts, lasts, first, last, page.row_end_px, cap_px, side)
 
 
 def start_from_ends(ends: Ends, px_per_s: float) -> float:
     """U of the record's first sample, from where rows begin and end."""
-    starts = np.r_[ends.firsts, ends.lasts - LAST_SAMPLE_S * px_per_s]
-    if len(starts) == 0 or _has_caps(ends, px_per_s):
-        return (ends.first + ends.last - LAST_SAMPLE_S * px_per_s) / 2
+    last_px = LAST_SAMPLE_S * px_per_s
+    excess_px = ends.length_px - last_px
+    if len(ends.firsts) == 0 and len(ends.lasts) == 0:
+        return (ends.first + ends.last - last_px) / 2
+    if len(ends.lasts) == 0:
+        return ends.first + ends.cap_px
+    if len(ends.firsts) == 0:
+        return ends.last - last_px - ends.cap_px
+    if excess_px > 2 * (ends.cap_px + MAX_SOFT_PX):
+        # The line a pulse stands on runs into the row. Most pulses stand on the left.
+        return ends.first + ends.cap_px if ends.pulse_side == "right" else ends.last - last_px - ends.cap_px
+    if abs(excess_px) > MIN_CAP_PX:
+        # A pen's round caps, or a blurred map, lengthen rows at both ends; their middle still holds.
+        return (ends.first + ends.last - last_px) / 2
+    starts = np.r_[ends.firsts, ends.lasts - last_px]
     return voted_start(starts, consensus(starts, ends.near_px))
 
 
@@ -76,14 +98,7 @@ def ends_agreement(ends: Ends, start_px: float, px_per_s: float) -> float:
         return 1.0  # pulses hide both ends; they are exact
     begin = np.abs(ends.firsts - start_px) if len(ends.firsts) else np.inf
     end = np.abs(ends.lasts - LAST_SAMPLE_S * px_per_s - start_px) if len(ends.lasts) else np.inf
-    return float(np.mean(np.minimum(begin, end) <= MIN_CAP_PX + AGREE_S * px_per_s))
-
-
-def _has_caps(ends: Ends, px_per_s: float) -> bool:
-    """Whether a pen's round caps, or a blurred map, lengthen rows at both ends; their middle still holds."""
-    both_seen = len(ends.firsts) > 0 and len(ends.lasts) > 0
-    excess_px = abs(ends.length_px - LAST_SAMPLE_S * px_per_s)
-    return both_seen and MIN_CAP_PX < excess_px <= 2 * MAX_CAP_S * px_per_s
+    return float(np.mean(np.minimum(begin, end) <= ends.cap_px + MIN_CAP_PX + AGREE_S * px_per_s))
 
 
 def voted_start(starts: NDArray[np.float64], near: float) -> float:
