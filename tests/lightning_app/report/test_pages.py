@@ -69,18 +69,11 @@ def test_the_summary_is_the_ranking(finished):
     assert re.match(r"\s+1\. ResUNetCBAM\s+0\.\d{3}\s+\[0\.\d{3}, 0\.\d{3}\]\s+10\s+5/5", lines[1])
 
 
-def test_a_rebuilt_report_is_the_same_bytes(finished, tmp_path):
+def test_a_rebuilt_report_is_the_same_bytes_wherever_it_lies(finished, tmp_path):
     sweep, paths = finished
     shutil.copytree(sweep.root.parent, tmp_path / "elsewhere")
     again = build_report(tmp_path / "elsewhere" / "toy")
-    before, after = digest(paths.folder), digest(again.folder)
-    folder = sweep.root.parent.name  # the command to repeat names the folder of the runs
-    assert folder in paths.html.read_text()
-    for name in before.keys() - {"report.html", "report.md"}:
-        assert before[name] == after[name], name
-    for name in ("report.html", "report.md"):
-        first = (paths.folder / name).read_text().replace(f"{folder}/toy", "RUNS")
-        assert first == (again.folder / name).read_text().replace("elsewhere/toy", "RUNS")
+    assert digest(paths.folder) == digest(again.folder)
 
 
 def test_the_page_is_whole_and_needs_nothing_else(finished):
