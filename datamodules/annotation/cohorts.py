@@ -46,7 +46,7 @@ from datamodules.page import write_mask_png
 Method = Literal["template", "colour"]
 Progress = Callable[[int, int, "Labelled"], None]
 
-ANNOTATION_VERSION = 1  # changes whenever a page may be annotated differently
+ANNOTATION_VERSION = 2  # changes whenever a page may be annotated differently
 WAITING = ".annotate"
 TABLE = "annotations.csv"
 COLUMNS = (

@@ -15,13 +15,16 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.annotation.placement import CoarsePage, Placement, place_layout
+from datamodules.annotation.placement import CoarsePage, Placement, place_layouts
 from datamodules.annotation.refinement import (
     AMPLITUDE_RANGE,
     TIME_RANGE,
     Fit,
+    agreement,
+    break_even,
     contrast,
     fit_pen,
+    ink_above,
     look,
     refine,
     settle,
@@ -36,7 +39,7 @@ from datamodules.annotation.templates import (
 )
 from datamodules.geometry import DrawnSegment, Geometry
 from datamodules.layout import LEADS, Layout, Segment
-from datamodules.rendering.strokes import stamp_mask
+from datamodules.rendering.strokes import column_runs, extents, stamp_mask
 from datamodules.signals import Recording
 
 Reason = Literal[
@@ -46,6 +49,7 @@ Reason = Literal[
     "OFF_PAGE",
     "NOT_UNIQUE",
     "POOR_FIT",
+    "OTHER_LEAD",
     "PAGE_NOT_UNIQUE",
     "PAGE_REFUSED",
     "SCALE_OUT_OF_RANGE",
@@ -62,6 +66,8 @@ MAX_EXCESS_RESIDUAL = 0.09
 MIN_RESOLVED_SHARE = 0.5
 REACH_PX = 48  # PROTOCOL R11
 AT_PLACE_PX = 2
+# Other leads of the record may move so far, across and down, to fit better at a lead's place.
+OTHER_LEAD_REACH_PX = (1, 3)
 SAME_PLACE_PX = 8  # nearer than that, tall QRS still lie on themselves: a shoulder, no other match
 MAX_SHOULDER = 0.02  # contrast by which a shoulder may exceed the place itself; flat leads slide to the side
 PAGE_REACH_S = 1.5  # beyond one beat: a regular rhythm fits nearly as well one beat on
@@ -149,6 +155,7 @@ class _Judged:
     fit: Fit
     page_gap: float
     leads: tuple[LeadMatch, ...]
+    stroke_px: float = float("nan")
 
     @property
     def rank(self) -> tuple[bool, float, float]:
@@ -191,7 +198,7 @@ def annotate_page(
         # Once all of a layout is found, only a layout that shows more can be the better one.
         if best is not None and best.rank[0] and _shown_s(guess.layout) <= best.rank[1]:
             continue
-        judged = _follow(page, guess, nominal)
+        judged = _follow(page, guess, recording, nominal)
         if best is None or judged.rank > best.rank:
             best = judged
     if best is None:
@@ -220,13 +227,16 @@ def _guesses(
     page: Ink, recording: Recording, layouts: Sequence[Layout], px_per_s: float, px_per_mv: float
 ) -> list[_Guess]:
     """Coarse placements worth refining, the best supported first."""
-    coarse = CoarsePage(page, px_per_s, px_per_mv)
-    guesses = []
-    for layout in layouts:
-        pieces = cut_pieces(layout.segments, LEADS, recording.mv, recording.rate_hz)
-        if pieces:
-            found = place_layout(coarse, pieces, N_GUESSES)
-            guesses += [_Guess(layout, pieces, placement) for placement in found]
+    cut = [
+        (layout, cut_pieces(layout.segments, LEADS, recording.mv, recording.rate_hz)) for layout in layouts
+    ]
+    cut = [(layout, pieces) for layout, pieces in cut if pieces]
+    found = place_layouts(CoarsePage(page, px_per_s, px_per_mv), [pieces for _, pieces in cut], N_GUESSES)
+    guesses = [
+        _Guess(layout, pieces, placement)
+        for (layout, pieces), placements in zip(cut, found, strict=True)
+        for placement in placements
+    ]
     guesses.sort(key=lambda guess: guess.placement.score, reverse=True)
     return [g for g in guesses if g.placement.score >= WORTH_REFINING * guesses[0].placement.score]
 
@@ -235,15 +245,46 @@ def _shown_s(layout: Layout) -> float:
     return sum(segment.stop_s - segment.start_s for segment in layout.segments)
 
 
-def _follow(page: Ink, guess: _Guess, nominal: Scale) -> _Judged:
+def _follow(page: Ink, guess: _Guess, recording: Recording, nominal: Scale) -> _Judged:
     """Refine a guess and judge its leads; if some do not hold, place the page by the others."""
     fit = refine(page, guess.pieces, start_fit(guess.placement), nominal)
     judged = _judge(page, guess, fit, nominal)
-    held = [lead.segment for lead in judged.leads if lead.is_resolved]
-    if not held or len(held) == len(judged.leads):
+    pieces = _resolved_pieces(judged)
+    if pieces and len(pieces) < len(judged.pieces):
+        judged = _judge(page, guess, settle(page, pieces, fit, nominal), nominal)
+    return _with_pen(page, recording, judged)
+
+
+def _resolved_pieces(judged: _Judged) -> list[Piece]:
+    return [piece for piece in judged.pieces if judged.leads[piece.segment].is_resolved]
+
+
+def _with_pen(page: Ink, recording: Recording, judged: _Judged) -> _Judged:
+    """Find the pen of the page, and with it the leads that lie under another one's name."""
+    pieces = _resolved_pieces(judged)
+    if not pieces:
         return judged
-    pieces = [piece for piece in guess.pieces if guess.layout.segments[piece.segment] in held]
-    return _judge(page, guess, settle(page, pieces, fit, nominal), nominal)
+    fit, stroke_px = fit_pen(page, pieces, judged.fit)
+    above = ink_above(page, break_even(page, pieces, fit))
+    leads = tuple(
+        _refused(lead, "OTHER_LEAD")
+        if lead.is_resolved and _is_other_lead(above, recording, lead.segment, fit, stroke_px)
+        else lead
+        for lead in judged.leads
+    )
+    leads = _refused_if_few(judged.layout, leads)
+    return replace(judged, fit=fit, leads=leads, stroke_px=stroke_px)
+
+
+def _is_other_lead(above: Ink, recording: Recording, segment: Segment, fit: Fit, stroke_px: float) -> bool:
+    """Whether another lead of the record, shown over the same seconds, agrees better with what is drawn."""
+    found = {}
+    for lead in LEADS:
+        pieces = cut_pieces((replace(segment, lead=lead),), LEADS, recording.mv, recording.rate_hz)
+        runs = [column_runs(extents(fit.line(piece)), stroke_px) for piece in pieces]
+        if runs:
+            found[lead] = agreement(above, runs, OTHER_LEAD_REACH_PX)
+    return max(found.values()) > found[segment.lead]
 
 
 def _judge(page: Ink, guess: _Guess, fit: Fit, nominal: Scale) -> _Judged:
@@ -260,10 +301,15 @@ def _judge(page: Ink, guess: _Guess, fit: Fit, nominal: Scale) -> _Judged:
     page_gap = _page_gap(standing_out, guess.pieces, fit)
     if page_gap < MIN_PAGE_GAP:
         leads = [_refused(lead, "PAGE_NOT_UNIQUE") for lead in leads]
+    return _Judged(guess.layout, guess.pieces, fit, page_gap, _refused_if_few(guess.layout, leads))
+
+
+def _refused_if_few(layout: Layout, leads: Sequence[LeadMatch]) -> tuple[LeadMatch, ...]:
+    """Trust no lead of a page that shows hardly any of the others."""
     resolved_s = sum(lead.segment.stop_s - lead.segment.start_s for lead in leads if lead.is_resolved)
-    if resolved_s < MIN_RESOLVED_SHARE * _shown_s(guess.layout):
-        leads = [_refused(lead, "PAGE_REFUSED") for lead in leads]
-    return _Judged(guess.layout, guess.pieces, fit, page_gap, tuple(leads))
+    if resolved_s < MIN_RESOLVED_SHARE * _shown_s(layout):
+        return tuple(_refused(lead, "PAGE_REFUSED") for lead in leads)
+    return tuple(leads)
 
 
 def _judge_lead(
@@ -327,22 +373,19 @@ def _refused(lead: LeadMatch, reason: Reason) -> LeadMatch:
 
 def _drawn(page: Ink, judged: _Judged, nominal: Scale) -> Annotation:
     """Draw the resolved leads with the pen of the page."""
-    resolved = [lead.segment for lead in judged.leads if lead.is_resolved]
-    pieces = [piece for piece in judged.pieces if judged.layout.segments[piece.segment] in resolved]
     mask = np.zeros(page.shape, np.uint8)
-    fit, stroke_px, geometry, leads = judged.fit, np.nan, None, judged.leads
-    if pieces:
-        fit, stroke_px = fit_pen(page, pieces, fit)
+    fit, geometry, leads = judged.fit, None, judged.leads
+    pieces = _resolved_pieces(judged)
     if abs(fit.scale.d / nominal.d - 1.0) > AMPLITUDE_RANGE:
         leads = tuple(_refused(lead, "SCALE_OUT_OF_RANGE") for lead in leads)
     elif pieces:
         for piece in pieces:
-            stamp_mask(mask, fit.line(piece), stroke_px)
+            stamp_mask(mask, fit.line(piece), judged.stroke_px)
         geometry = _geometry(page.shape, fit, [lead for lead in leads if lead.is_resolved])
     return Annotation(
         layout=judged.layout,
         geometry=geometry,
-        stroke_px=float(stroke_px),
+        stroke_px=judged.stroke_px,
         time_scale=fit.scale.a / nominal.a,
         amplitude_scale=fit.scale.d / nominal.d,
         page_gap=judged.page_gap,

@@ -8,14 +8,15 @@ adding up what the pieces found where that arrangement puts them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.annotation.templates import Piece, Scale, draw, mean_under
+from datamodules.annotation.templates import Piece, Scale, draw, mean_under, without_rules
 
 # The search runs in a picture of about this scale: a stroke is a pixel wide there, a QRS five.
 COARSE_PX_PER_S = 50.0
@@ -30,7 +31,25 @@ ROW_TOLERANCE = 2
 BORDER = 24
 MIN_ROW_GAP_PX = 12
 
+# A layout with less support than this share of another one's is not looked at closely.
+WORTH_A_CLOSER_LOOK = 0.8
+N_CLOSER_LOOKS = 3
+
 Map = npt.NDArray[np.float32]
+_Step = tuple[int, int]  # numbers of time scale and skew
+WIDE_STEPS: tuple[_Step, ...] = tuple(
+    (time_step, skew_step)
+    for time_step in range(0, len(TIME_SCALES), 2)
+    for skew_step in range(0, len(SKEWS), 2)
+)
+
+
+@dataclass(frozen=True, order=True)
+class _Candidate:
+    score: float
+    time_step: int
+    skew_step: int
+    start: float
 
 
 @dataclass(frozen=True)
@@ -65,8 +84,9 @@ class CoarsePage:
         self.height = max(1, round(ink.shape[0] / self.shrink))
         self.width = max(1, round(ink.shape[1] / self.shrink))
         small = cv2.resize(ink, (self.width, self.height), interpolation=cv2.INTER_AREA)
+        small = without_rules(np.asarray(small, np.float32), px_per_s / self.shrink)
         # A trace may begin at the very edge; templates have a margin.
-        self._standing_out: Map = np.pad(_standing_out(np.asarray(small, np.float32)), BORDER)
+        self._standing_out: Map = np.pad(_standing_out(small), BORDER)
         self._supports: dict[tuple[str, float, int, float], Map] = {}
 
     def support(self, piece: Piece, time_scale: float) -> Map:
@@ -105,33 +125,38 @@ class CoarsePage:
         return np.append(fitting, np.float32(0))
 
 
-def place_layout(page: CoarsePage, pieces: Sequence[Piece], n_best: int = 1) -> list[Placement]:
+def place_layouts(
+    page: CoarsePage, layouts: Sequence[Sequence[Piece]], n_best: int = 1
+) -> list[list[Placement]]:
     """Find the arrangements of all pieces that the page supports best.
+
+    Every other time scale and skew is tried first; the tolerances cover the steps between. Then all those
+    next to the best ones are, for the layouts that are still worth it.
 
     Args:
         page: The page.
-        pieces: The layout's pieces, of all rows.
-        n_best: At most so many, of different start or time scale.
+        layouts: Pieces of each layout, of all its rows.
+        n_best: At most so many placements of a layout, of different start or time scale.
 
     Returns:
-        Placements, best first; none where the layout does not fit on the page at this scale.
+        Placements of each layout, best first; none where it does not fit on the page at this scale, or has
+        far less support than another one.
     """
-    found: list[tuple[float, float, float, float]] = []
-    for time_scale in TIME_SCALES:
-        for skew in SKEWS:
-            starts, profiles = _profiles(page, pieces, time_scale, skew)
-            if starts.size:
-                totals = _best_totals(profiles, _min_row_gap(page))
-                for at in np.argsort(totals)[-n_best:]:
-                    found.append((float(totals[at]), time_scale, skew, float(starts[at])))
-    placements: list[Placement] = []
-    for _, time_scale, skew, start in sorted(found, reverse=True):
-        if len(placements) == n_best:
-            break
-        placement = _placement(page, pieces, time_scale, skew, start)
-        if not any(_is_near(placement, other, page.shrink) for other in placements):
-            placements.append(placement)
-    return placements
+    candidates: list[list[_Candidate]] = [[] for _ in layouts]
+    _try(page, layouts, dict.fromkeys(WIDE_STEPS, range(len(layouts))), n_best, candidates)
+    best = max((one.score for found in candidates for one in found), default=0.0)
+    near: dict[_Step, list[int]] = {}
+    for number, found in enumerate(candidates):
+        found.sort(reverse=True)
+        if found and found[0].score < WORTH_A_CLOSER_LOOK * best:
+            found.clear()
+        for step in _steps_near(found):
+            near.setdefault(step, []).append(number)
+    _try(page, layouts, near, n_best, candidates)
+    return [
+        _distinct(page, pieces, sorted(found, reverse=True), n_best)
+        for pieces, found in zip(layouts, candidates, strict=True)
+    ]
 
 
 def increasing_heights(
@@ -171,10 +196,65 @@ def _min_row_gap(page: CoarsePage) -> int:
     return max(1, round(MIN_ROW_GAP_PX / page.shrink))
 
 
+def _try(
+    page: CoarsePage,
+    layouts: Sequence[Sequence[Piece]],
+    tried: Mapping[_Step, Sequence[int]],
+    n_best: int,
+    candidates: list[list[_Candidate]],
+) -> None:
+    """Add the best starts of the layouts named at each time scale and skew; what they share is read once."""
+    for (time_step, skew_step), numbers in tried.items():
+        time_scale, skew = TIME_SCALES[time_step], SKEWS[skew_step]
+        seen: dict[Any, Map] = {}
+        for number in numbers:
+            pieces = layouts[number]
+            if not pieces:
+                continue
+            starts, profiles = _profiles(page, pieces, time_scale, skew, seen)
+            if starts.size == 0:
+                continue
+            totals = _best_totals(profiles, _min_row_gap(page)) / len(pieces)
+            for at in np.argsort(totals)[-n_best:]:
+                found = _Candidate(float(totals[at]), time_step, skew_step, float(starts[at]))
+                candidates[number].append(found)
+
+
+def _steps_near(found: Sequence[_Candidate]) -> list[_Step]:
+    """The steps left out around the best ones."""
+    around = [(one.time_step, one.skew_step) for one in found[:N_CLOSER_LOOKS]]
+    near = {(t + dt, s + ds): None for t, s in around for dt in (-1, 0, 1) for ds in (-1, 0, 1)}
+    return [
+        (t, s)
+        for t, s in near
+        if 0 <= t < len(TIME_SCALES) and 0 <= s < len(SKEWS) and (t, s) not in WIDE_STEPS
+    ]
+
+
+def _distinct(
+    page: CoarsePage, pieces: Sequence[Piece], found: Sequence[_Candidate], n_best: int
+) -> list[Placement]:
+    placements: list[Placement] = []
+    for one in found:
+        if len(placements) == n_best:
+            break
+        placement = _placement(page, pieces, one)
+        if not any(_is_near(placement, other, page.shrink) for other in placements):
+            placements.append(placement)
+    return placements
+
+
 def _profiles(
-    page: CoarsePage, pieces: Sequence[Piece], time_scale: float, skew: float
+    page: CoarsePage, pieces: Sequence[Piece], time_scale: float, skew: float, seen: dict[Any, Map]
 ) -> tuple[npt.NDArray[np.float64], Map]:
     """Support of every row at every height, for every start of the record.
+
+    Args:
+        page: The page.
+        pieces: Of one layout.
+        time_scale: Factor on the nominal px per s.
+        skew: Slope of the rows.
+        seen: What was read at this time scale and skew for other layouts; added to.
 
     Returns:
         (n_starts,) columns of the start at small row 0, and (n_rows, height, n_starts) sums.
@@ -191,10 +271,14 @@ def _profiles(
     columns = starts[None, :] - skew * heights[:, None]
     places: dict[float, npt.NDArray[np.intp]] = {}
     for piece in pieces:
-        middle_s = piece.start_s + piece.middle_s
-        if middle_s not in places:
-            places[middle_s] = _places(page, columns + a * middle_s, heights + round(skew * a * middle_s))
-        profiles[rows.index(piece.row)] += page.support(piece, time_scale).take(places[middle_s])
+        key = (piece.lead, piece.start_s, piece.mv.size, end_s)
+        if key not in seen:
+            middle_s = piece.start_s + piece.middle_s
+            if middle_s not in places:
+                y = heights + round(skew * a * middle_s)
+                places[middle_s] = _places(page, columns + a * middle_s, y)
+            seen[key] = page.support(piece, time_scale).take(places[middle_s])
+        profiles[rows.index(piece.row)] += seen[key]
     return starts, profiles
 
 
@@ -216,10 +300,9 @@ def _best_totals(profiles: Map, min_gap: int) -> npt.NDArray[np.float32]:
     return np.asarray(running.max(axis=0))
 
 
-def _placement(
-    page: CoarsePage, pieces: Sequence[Piece], time_scale: float, skew: float, start: float
-) -> Placement:
-    starts, profiles = _profiles(page, pieces, time_scale, skew)
+def _placement(page: CoarsePage, pieces: Sequence[Piece], found: _Candidate) -> Placement:
+    time_scale, skew, start = TIME_SCALES[found.time_step], SKEWS[found.skew_step], found.start
+    starts, profiles = _profiles(page, pieces, time_scale, skew, {})
     heights, total = increasing_heights(
         profiles[:, :, int(np.argmin(np.abs(starts - start)))], _min_row_gap(page)
     )

@@ -14,6 +14,8 @@ from datamodules.rendering.strokes import stamp_mask
 
 MAX_PIECE_S = 2.5
 MARGIN_PX = 4
+# What runs level for so long is a frame or a streak: in any trace a heart beats meanwhile.
+RULE_S = 1.5
 
 
 @dataclass(frozen=True)
@@ -161,3 +163,19 @@ def mean_under(image: npt.NDArray[np.float32], template: Template) -> npt.NDArra
     """
     total = cv2.matchTemplate(image, template.image.astype(np.float32), cv2.TM_CCORR)
     return np.asarray(total / np.float32(max(template.n_pixels, 1)), dtype=np.float32)
+
+
+def without_rules(ink: npt.NDArray[np.float32], px_per_s: float) -> npt.NDArray[np.float32]:
+    """Take straight level lines out of a page: frames and streaks, on which a flat lead would fit best.
+
+    Args:
+        ink: (H, W) float32 page, 0 = paper, 1 = ink.
+        px_per_s: Its scale.
+
+    Returns:
+        The page without them. A trace loses what crosses such a line, so this is for finding places only.
+    """
+    level = cv2.morphologyEx(ink, cv2.MORPH_OPEN, np.ones((1, max(3, round(RULE_S * px_per_s))), np.uint8))
+    # A line that is a little askew keeps a pixel on each side.
+    level = cv2.dilate(level, np.ones((5, 1), np.uint8))
+    return np.asarray(np.maximum(ink - level, 0.0), dtype=np.float32)

@@ -68,25 +68,26 @@ def extents(points: Points) -> Extents:
 
 
 def pen_runs(
-    trace: Extents, radius_px: npt.NDArray[np.float64]
+    trace: Extents, radius_px: npt.NDArray[np.float64], cells: slice = slice(None)
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Sweep a round pen along a trace.
 
     Args:
         trace: The extents.
         radius_px: (n,) radius of the pen in each cell.
+        cells: Which cells are wanted, from the first to the last in steps.
 
     Returns:
-        (n,) top and (n,) bottom y of the painted run in each cell, px.
+        Top and bottom y of the painted run in each of those cells, px.
     """
     reach = int(np.ceil(radius_px.max() * CELLS_PER_PX))
-    size = trace.high_y.size
+    first, stop, step = cells.indices(trace.high_y.size)
     padded_high = _extended(trace.high_y, reach)
     padded_low = _extended(trace.low_y, reach)
     padded_radius = _extended(radius_px, reach)
-    top, bottom = trace.high_y.copy(), trace.low_y.copy()
+    top, bottom = trace.high_y[cells].copy(), trace.low_y[cells].copy()
     for shift in range(-reach, reach + 1):
-        near = slice(reach + shift, reach + shift + size)
+        near = slice(reach + shift + first, reach + shift + stop, step)
         radius = padded_radius[near]
         # Cells are wide: the pen reaches a cell whose near edge it touches.
         inside = radius**2 - (max(abs(shift) - 0.5, 0.0) / CELLS_PER_PX) ** 2
@@ -116,14 +117,38 @@ def stamp_mask(mask: npt.NDArray[np.uint8], points: Points, width_px: float) -> 
         points: (n, 2) x and y in px.
         width_px: Stroke width, at least 1; a level trace is that many pixels high on average.
     """
-    trace = extents(points)
-    top, bottom = pen_runs(trace, np.full(trace.high_y.size, width_px / 2))
-    middle = np.arange(-trace.first_cell % CELLS_PER_PX, trace.high_y.size, CELLS_PER_PX)
-    columns = (trace.first_cell + middle) // CELLS_PER_PX
-    first_row = np.ceil(top[middle]).astype(np.intp)
-    rows, owner = _expand(first_row, np.ceil(bottom[middle]).astype(np.intp) - first_row)
-    keep = _inside(mask.shape, rows, columns[owner])
-    mask[rows[keep], columns[owner][keep]] = 1
+    runs = column_runs(extents(points), width_px)
+    rows, owner = _expand(runs.first_row, runs.stop_row - runs.first_row)
+    keep = _inside(mask.shape, rows, runs.column[owner])
+    mask[rows[keep], runs.column[owner][keep]] = 1
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What a pen covers: one run of pixels per column.
+
+    Attributes:
+        column: (n,) pixel columns, one after the other; they may lie beside the page.
+        first_row: (n,) first covered row.
+        stop_row: (n,) first row below the run.
+    """
+
+    column: npt.NDArray[np.intp]
+    first_row: npt.NDArray[np.intp]
+    stop_row: npt.NDArray[np.intp]
+
+
+def column_runs(trace: Extents, width_px: float) -> Runs:
+    """Give the pixels whose centres a pen covers.
+
+    Args:
+        trace: The extents of the trace.
+        width_px: Stroke width, at least 1.
+    """
+    middle = slice(-trace.first_cell % CELLS_PER_PX, None, CELLS_PER_PX)
+    top, bottom = pen_runs(trace, np.full(trace.high_y.size, width_px / 2), middle)
+    column = -(-trace.first_cell // CELLS_PER_PX) + np.arange(top.size)
+    return Runs(column, np.ceil(top).astype(np.intp), np.ceil(bottom).astype(np.intp))
 
 
 def stamp_ink(

@@ -7,6 +7,7 @@ import pytest
 
 from datamodules.annotation.matching import annotate_page, stretched
 from datamodules.layout import LEADS, load_layout
+from datamodules.rendering.binary import render
 from tests.datamodules.annotation.drawing import binary_page, bumpy_recording, true_place
 
 
@@ -78,6 +79,36 @@ def test_two_leads_of_one_patient_under_each_others_name_are_named():
     assert {lead.segment.lead for lead in found.unresolved} == {"aVR", "V5"}
 
 
+def test_leads_that_look_much_alike_are_told_apart():
+    # Found by place alone, each would be accepted: it lies on a trace of nearly its own shape.
+    recording = bumpy_recording(1)
+    mv = recording.mv.copy()
+    first, second = LEADS.index("V4"), LEADS.index("V5")
+    mv[second] = 0.85 * mv[first]
+    recording = dataclasses.replace(recording, mv=mv)
+    shown = load_layout("four_line")
+    page = render(recording, shown, np.random.default_rng(1))
+    scale = page.geometry.px_per_s, page.geometry.px_per_mv
+    assert annotate_page(page.image, recording, [shown], *scale).unresolved == ()
+    mv = mv.copy()
+    mv[[first, second]] = mv[[second, first]]
+    swapped = dataclasses.replace(recording, mv=mv)
+    found = annotate_page(page.image, swapped, [shown], *scale)
+    assert {(lead.segment.lead, lead.reason) for lead in found.unresolved} == {
+        ("V4", "OTHER_LEAD"),
+        ("V5", "OTHER_LEAD"),
+    }
+
+
+def test_a_frame_around_the_header_draws_no_lead():
+    recording, page, shown = binary_page(2, "six_line")
+    framed = page.image.copy()
+    for y in (20, 60):
+        framed[y : y + 4, 20:1080] = 255
+    found = annotate_page(framed, recording, [shown], page.geometry.px_per_s, page.geometry.px_per_mv)
+    assert found.unresolved == ()
+
+
 def test_a_lead_without_samples_is_named():
     recording, page, shown = binary_page(1)
     mv = recording.mv.copy()
@@ -114,6 +145,17 @@ def test_a_scale_that_is_too_wrong_is_refused_not_stretched(factors):
     assert found.geometry is None
     assert not found.mask.any()
     assert all(lead.reason for lead in found.leads)
+
+
+@pytest.mark.parametrize(
+    "turn", [lambda ink: ink[::-1, ::-1], lambda ink: ink[:, ::-1]], ids=["180", "mirror"]
+)
+def test_a_page_the_wrong_way_round_resolves_nothing(turn):  # F17
+    recording, page, shown = binary_page(3, "3x4")
+    ink = np.ascontiguousarray(turn(page.image))
+    found = annotate_page(ink, recording, [shown], page.geometry.px_per_s, page.geometry.px_per_mv)
+    assert found.geometry is None
+    assert not found.mask.any()
 
 
 def test_a_layout_too_wide_for_the_page_is_named():

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from datamodules.annotation.placement import CoarsePage, increasing_heights, place_layout
+from datamodules.annotation.placement import CoarsePage, increasing_heights, place_layouts
 from datamodules.annotation.templates import cut_pieces
 from datamodules.layout import LEADS
 from tests.datamodules.annotation.drawing import RATE_HZ, binary_page
@@ -27,7 +27,8 @@ def test_rows_are_chosen_as_by_trying_all():
 def test_a_layout_that_is_wider_than_the_page_has_no_place():
     recording, page, layout = binary_page(0)
     pieces = cut_pieces(layout.segments, LEADS, recording.mv, RATE_HZ)
-    assert place_layout(CoarsePage((page.image > 0).astype(np.float32), 150.0, 60.0), pieces) == []
+    coarse = CoarsePage((page.image > 0).astype(np.float32), 150.0, 60.0)
+    assert place_layouts(coarse, [pieces]) == [[]]
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -36,7 +37,7 @@ def test_the_arrangement_is_found_within_the_reach_of_the_refinement(seed):
     geometry = page.geometry
     pieces = cut_pieces(layout.segments, LEADS, recording.mv, RATE_HZ)
     coarse = CoarsePage((page.image > 0).astype(np.float32), geometry.px_per_s, geometry.px_per_mv)
-    first, *others = place_layout(coarse, pieces, 3)
+    ((first, *others),) = place_layouts(coarse, [pieces], 3)
     assert all(first.score >= other.score for other in others)
     for row, y_px in first.row_y_px.items():
         segment = next(s for s in geometry.segments if s.row == row)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from datamodules.annotation.templates import Scale, cut_pieces, draw, draw_points, mean_under
+from datamodules.annotation.templates import Scale, cut_pieces, draw, draw_points, mean_under, without_rules
 from datamodules.layout import LEADS, load_layout
 from tests.datamodules.annotation.drawing import RATE_HZ, bumpy_recording
 
@@ -68,3 +68,16 @@ def test_the_best_place_is_the_one_of_the_papers_squared_differences():
             squared[top, left] = ((drawn - page) ** 2).sum()
     assert np.unravel_index(found.argmax(), found.shape) == np.unravel_index(squared.argmin(), found.shape)
     np.testing.assert_allclose(squared, template.n_pixels * (1 - 2 * found) + (page**2).sum(), rtol=1e-4)
+
+
+def test_level_lines_are_taken_out_and_traces_stay():
+    x = np.arange(400)
+    page = np.zeros((120, 400), np.float32)
+    trace = np.zeros_like(page)
+    y = np.rint(80 + 2 * np.sin(x / 12) - 25 * np.exp(-0.5 * ((x % 90 - 40) / 2.0) ** 2)).astype(int)
+    for thick in range(3):
+        trace[y + thick, x] = 1
+        page[np.rint(20 + thick + x / 200).astype(int), x] = 1  # a frame, a little askew
+    left = without_rules(np.maximum(page, trace), 100.0)
+    assert left[page > 0].sum() == 0
+    assert left[trace > 0].mean() > 0.99
