@@ -13,3 +13,10 @@ cv2.setNumThreads(1)
 # How long an example takes tells how busy the machine is, nothing else.
 settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-machine")
+
+# The longest tests, a minute and more each; begun first, they do not keep one process busy at the end alone.
+LONGEST = ("test_commands_of_the_readme_run_one_after_the_other", "test_the_documented_sweep_runs")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.originalname not in LONGEST if hasattr(item, "originalname") else True)

@@ -26,7 +26,7 @@ def test_it_opens_with_command_cost_and_expected_result(path, tmp_path):
     lines = path.read_text(encoding="utf-8").splitlines()
     header = " ".join(lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))])
     assert "make benchmark" in header or "inkbeat run" in header
-    told = int(re.search(r"(\d+) cells", header)[1])
+    told = int(re.search(r"(\d+) cells?\b", header)[1])
     assert told == len(make_plan(load_sweep(path), tmp_path).cells)
     assert any(unit in header for unit in (" h on ", "minute", "Cost:"))
     assert "Expected" in header or "Shows" in header
