@@ -176,7 +176,7 @@ def weights_map(weights: Path, cohort: Cohort, scan: Scan, page: Page) -> Map:
     """What a network sees."""
     from lightning_app.digitize.reader import load_reader
 
-    return load_reader(weights)(page.ink)
+    return load_reader(weights).predict(page.ink)
 
 
 def summary(pages: list[PageReading]) -> Iterator[str]:
