@@ -12,10 +12,12 @@ from typing import Literal
 
 import click
 
+from lightning_app.commands import Group
+
 LINE_EVERY_S = 10.0
 
 
-@click.group()
+@click.group(cls=Group)
 def cohort() -> None:
     """Make and look after cohorts of scans."""
 

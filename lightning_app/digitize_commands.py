@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from datamodules.errors import ConfigError, DataError, Problem
+from lightning_app.commands import Command
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from datamodules.layout import Layout
+    from datamodules.page import Page
     from lightning_app.digitize.reader import Reader
-    from lightning_app.digitize.scale import Declared
+    from lightning_app.digitize.results import Digitized, Refusal
+
+    Read = Callable[[Page], tuple[Digitized | Refusal, NDArray[np.bool_]]]
 
 REFUSED = DataError.exit_code
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the results."
@@ -70,15 +76,16 @@ def digitize(
     NAME.json, and the exit code is 3. Research use, not a medical device.
     """
     from datamodules.layout import load_layout
-    from lightning_app.digitize.scale import Declared
 
     _check_options(images, weights, mask)
     wanted = load_layout(layout) if layout else None
-    reader = _reader_of(weights) if mask is None else _drawn(mask)
+    load = cache(lambda: _reading(weights, mask, wanted, scale))
+    if any(image.is_file() for image in images):  # else no network is needed to say what is wrong
+        load()
     out.mkdir(parents=True, exist_ok=True)
     results = []
     for image in images:
-        results.append(_digitize_one(image, out, reader, Declared(**scale), wanted))
+        results.append(_digitize_one(image, out, load))
         if not as_json:
             click.echo(_line(results[-1]))
     if as_json:
@@ -104,10 +111,16 @@ def _check_options(images: tuple[Path, ...], weights: Path | None, mask: Path | 
         raise ConfigError(problems)
 
 
-def _reader_of(weights: Path | None) -> Reader:
+def _reading(
+    weights: Path | None, mask: Path | None, layout: Layout | None, scale: dict[str, float | None]
+) -> Read:
+    """Load what reads pages, which takes seconds."""
     from lightning_app.digitize.reader import SHIPPED, load_reader
+    from lightning_app.digitize.scale import Declared
 
-    return load_reader(weights or SHIPPED)
+    reader = load_reader(weights or SHIPPED) if mask is None else _drawn(mask)
+    declared = Declared(**scale)
+    return lambda page: reader.read(page, declared, layout)
 
 
 def _drawn(mask: Path) -> Reader:
@@ -128,9 +141,7 @@ def _drawn(mask: Path) -> Reader:
     return Reader(predict, is_network=False)
 
 
-def _digitize_one(
-    image: Path, out: Path, reader: Reader, declared: Declared, layout: Layout | None
-) -> dict[str, Any]:
+def _digitize_one(image: Path, out: Path, load: Callable[[], Read]) -> dict[str, Any]:
     """Digitize one file; whatever is wrong with it becomes its own refusal."""
     from datamodules.page import read_page
     from lightning_app.digitize.record import describe, write_reading
@@ -138,7 +149,7 @@ def _digitize_one(
 
     try:
         page = read_page(image)
-        result, mask = reader.read(page, declared, layout)
+        result, mask = load()(page)
     except DataError as error:
         problem = error.problems[0]
         refusal = Refusal(problem.code, problem.got, problem.remedy or problem.wanted)

@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from datamodules.errors import ConfigError, Problem
+from lightning_app.commands import Command
 
 OF_SWEEP = ("4", "5a", "5b")
 DRAWN = ("1", "2", "3", "s1", "s2", "s3")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("number", type=click.Choice([*DRAWN, *OF_SWEEP], case_sensitive=False))
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the pictures."

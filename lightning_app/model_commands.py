@@ -12,8 +12,10 @@ from typing import Any
 
 import click
 
+from lightning_app.commands import Command
 
-@click.command()
+
+@click.command(cls=Command)
 @click.argument("sweeps", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def models(sweeps: tuple[Path, ...], as_json: bool) -> None:

@@ -10,9 +10,10 @@ import click
 
 from datamodules.errors import ConfigError, Problem
 from lightning_app.cohort_commands import Counter
+from lightning_app.commands import Group
 
 
-@click.group()
+@click.group(cls=Group)
 def reader() -> None:
     """Pack a trained network for `inkbeat digitize`, and measure what it reads."""
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+from lightning_app.commands import Command
 
-@click.command()
+
+@click.command(cls=Command)
 @click.argument("runs", type=click.Path(path_type=Path), default=Path("runs"))
 @click.option("--list", "is_listing", is_flag=True, help="Only name the reports there are.")
 def report(runs: Path, is_listing: bool) -> None:

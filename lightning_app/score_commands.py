@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from datamodules.errors import DataError, Problem
+from lightning_app.commands import Command
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +37,7 @@ COLUMNS = {
 }
 
 
-@click.command("score")
+@click.command("score", cls=Command)
 @click.argument("digitized", type=click.Path(path_type=Path))
 @click.argument("reference", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")

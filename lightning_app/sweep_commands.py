@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from datamodules.errors import ConfigError, IntegrityError, Problem
+from lightning_app.commands import Command
 
 if TYPE_CHECKING:
     from lightning_app.planning import Plan
@@ -39,7 +40,7 @@ def _plan(sweep: Path, out: Path, overrides: tuple[str, ...]) -> Plan:
     return make_plan(load_sweep(sweep, overrides), out)
 
 
-@click.command()
+@click.command(cls=Command)
 @sweep_argument
 @out_option
 @set_option
@@ -61,7 +62,7 @@ def plan(sweep: Path, out: Path, overrides: tuple[str, ...], as_json: bool) -> N
     click.echo(in_words(cost))
 
 
-@click.command()
+@click.command(cls=Command)
 @sweep_argument
 @out_option
 @set_option
@@ -129,7 +130,7 @@ def part_of(
     )
 
 
-@click.command()
+@click.command(cls=Command)
 @runs_argument
 @click.option("--watch", "is_watching", is_flag=True, help="Follow it until nothing runs any more.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -178,7 +179,7 @@ def _print_board(board: Any) -> None:
         click.echo(f"failed {board.name(key)}: {str(error.get('message', '')).splitlines()[:1]}")
 
 
-@click.command()
+@click.command(cls=Command)
 @runs_argument
 def verify(runs: Path) -> None:
     """Check that no result below RUNS was changed after it was written."""

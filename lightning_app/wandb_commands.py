@@ -10,9 +10,10 @@ from pathlib import Path
 import click
 
 from datamodules.errors import ConfigError, Problem
+from lightning_app.commands import Group
 
 
-@click.group("wandb")
+@click.group("wandb", cls=Group)
 def wandb_group() -> None:
     """Send what was recorded offline to W&B."""
 

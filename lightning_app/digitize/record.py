@@ -10,7 +10,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import wfdb
 from numpy.typing import NDArray
 
 from datamodules.files import write_atomic
@@ -67,6 +66,8 @@ def _merge(lead: NDArray[np.float64], weight: NDArray[np.float64], part: Segment
 
 def write_record(folder: Path, name: str, result: Digitized) -> None:
     """Write NAME.hea and NAME.dat: WFDB, 16 bit, mV, 500 Hz, NaN as WFDB's invalid sample."""
+    import wfdb  # takes a second, and a refused page leaves no record
+
     wfdb.wrsamp(
         name,
         fs=result.rate_hz,

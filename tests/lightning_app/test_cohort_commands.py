@@ -121,3 +121,10 @@ def test_pictures_of_the_document_are_small_and_there():
     named = re.findall(r"\]\((images/[\w.-]+)\)", (folder / "cohorts.md").read_text(encoding="utf-8"))
     assert named
     assert all(0 < (folder / name).stat().st_size < 150_000 for name in named)
+
+
+def test_every_wrong_option_is_told_at_once(inkbeat):
+    code, _, err = inkbeat("make", "--kind", "binry", "--scans", 0, "--seed", "x")
+    assert code == 2
+    for option in ("--kind", "--scans", "--seed", "--out"):
+        assert f"'{option}'" in err

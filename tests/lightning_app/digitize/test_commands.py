@@ -1,4 +1,5 @@
 import json
+import sys
 
 import cv2
 import numpy as np
@@ -68,6 +69,14 @@ def test_one_bad_image_never_stops_the_batch(page, cell, tmp_path):
     assert codes[1].startswith("IMG_")
     assert codes[2] in {"NO_WAVEFORM", "SCALE_UNKNOWN"}  # an untrained network sees waveform anywhere
     assert {path.name for path in tmp_path.glob("*.json")} == {"broken.json", "absent.json", "blank.json"}
+
+
+def test_an_image_that_is_not_there_is_told_without_a_network(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)  # importing it now fails
+    monkeypatch.delitem(sys.modules, "lightning_app.digitize.reader", raising=False)
+    done = run(tmp_path / "absent.png", "--out", tmp_path)
+    assert done.return_value == 3, done.exception
+    assert "IMG_MISSING" in done.output
 
 
 def test_options_are_checked_before_any_work(page, tmp_path):
