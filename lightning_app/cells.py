@@ -29,7 +29,8 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -196,6 +197,19 @@ def is_locked(folder: Path, name: str = LOCK) -> bool:
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """What came of a cell so far.
+
+    Attributes:
+        state: How far it is.
+        result: Its result, where it is done or failed; else empty.
+    """
+
+    state: State
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Store:
     """The folder of one sweep.
 
@@ -205,7 +219,7 @@ class Store:
 
     root: Path
 
-    @property
+    @cached_property
     def cells(self) -> Path:
         """Folder of the cell folders."""
         return self.root / "cells"
@@ -224,12 +238,16 @@ class Store:
 
     def state(self, key: str) -> State:
         """Read how far one cell is."""
+        return self._outcome(key).state
+
+    def _outcome(self, key: str) -> Outcome:
         folder = self.folder(key)
-        if (folder / RESULT).is_file() and not is_locked(folder):
-            return "failed" if read_json(folder / RESULT).get("state") == "failed" else "done"
         if is_locked(folder):
-            return "running"
-        return "interrupted" if (folder / PROGRESS).is_file() else "missing"
+            return Outcome("running")
+        result = _result_in(folder)
+        if result is not None:
+            return Outcome("failed" if result.get("state") == "failed" else "done", result)
+        return Outcome("interrupted" if (folder / PROGRESS).is_file() else "missing")
 
     def is_driven(self) -> bool:
         """Tell whether a command is at work that starts cells."""
@@ -237,13 +255,16 @@ class Store:
 
     def states(self, keys: Iterable[str]) -> dict[str, State]:
         """Read the states of many cells, looking only into folders that exist."""
+        return {key: outcome.state for key, outcome in self.outcomes(keys).items()}
+
+    def outcomes(self, keys: Iterable[str]) -> dict[str, Outcome]:
+        """Read states and results of many cells, each file once."""
         present = self.keys_on_disk()
-        return {key: self.state(key) if key in present else "missing" for key in keys}
+        return {key: self._outcome(key) if key in present else Outcome("missing") for key in keys}
 
     def result(self, key: str) -> dict[str, Any] | None:
         """Read a cell's result; None if it has none."""
-        path = self.folder(key) / RESULT
-        return read_json(path) if path.is_file() else None
+        return _result_in(self.folder(key))
 
     def progress(self, key: str) -> dict[str, Any]:
         """Read what a running cell last said about itself; empty if nothing."""
@@ -277,6 +298,11 @@ class Store:
                 Problem("NO_SWEEP", str(self.root), "no sweep.json", "the folder RUNS/<sweep>", remedy)
             )
         return read_json(path)
+
+
+def _result_in(folder: Path) -> dict[str, Any] | None:
+    path = folder / RESULT
+    return read_json(path) if path.is_file() else None
 
 
 def read_leniently(path: Path) -> dict[str, Any]:

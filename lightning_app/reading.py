@@ -23,7 +23,6 @@ from datamodules.cohort import Cohort, Scan
 from datamodules.errors import DataError
 from datamodules.signals import RATE_HZ, resampled
 from lightning_app.cells import write_durably
-from lightning_app.digitize.pipeline import digitize_page
 from lightning_app.digitize.results import Digitized
 from lightning_app.evaluate.scan_rows import parameter_row, signal_row
 
@@ -85,6 +84,8 @@ class Reader:
     def _read(
         self, scan: Scan, probability: npt.NDArray[np.float32]
     ) -> tuple[str, npt.NDArray[np.float32] | None]:
+        from lightning_app.digitize.pipeline import digitize_page  # a report that is made of rows needs none
+
         try:
             result = digitize_page(
                 self._cohort.load_page(scan),

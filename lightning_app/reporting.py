@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
-from lightning_app.cells import RESULT, State, Store, write_durably
+from lightning_app.cells import Outcome, Store, write_durably
 
 SOURCES = ".made-from"  # hash of the sources, then the summary as printed
 
@@ -24,12 +26,12 @@ def report_on(root: Path, *, rebuild: bool = False, track: bool = False) -> Path
         The page; None if no cell is done.
     """
     store = Store(root)
-    states = store.states(cell["key"] for cell in store.plan()["cells"])
-    if "done" not in states.values():
+    outcomes = store.outcomes(cell["key"] for cell in store.plan()["cells"])
+    if not any(outcome.state == "done" for outcome in outcomes.values()):
         click.echo("no cell is done, so there is nothing to report")
         return None
     page = root / "report" / "report.html"
-    sources = _sources(store, states)
+    sources = _sources(store, outcomes)
     mark = root / "report" / SOURCES
     if (
         rebuild
@@ -51,12 +53,11 @@ def report_on(root: Path, *, rebuild: bool = False, track: bool = False) -> Path
     return page
 
 
-def _sources(store: Store, states: dict[str, State]) -> str:
+def _sources(store: Store, outcomes: Mapping[str, Outcome]) -> str:
     """Hash what a report is made from: the plan and every result in it, and the code that makes it."""
     digest = hashlib.sha256((store.root / "sweep.json").read_bytes())
-    for key, state in states.items():
-        path = store.folder(key) / RESULT
-        digest.update(f"{key} {state}".encode() + (path.read_bytes() if path.is_file() else b""))
+    for key, outcome in outcomes.items():
+        digest.update(f"{key} {outcome.state} {json.dumps(outcome.result)}".encode())
     for path in sorted((Path(__file__).parent / "report").glob("*")):
         if path.is_file():
             digest.update(path.read_bytes())

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datamodules.errors import DataError, Problem
-from lightning_app.cells import Store
+from lightning_app.cells import SPEC, Outcome, Store, read_leniently
 
-READERS = 4  # threads; opening ten thousand small files is waiting, not computing
-ID_COLUMNS = ("cell", "model", "fold", "seed", "test_set", "scan_id", "patient_id", "layout")
+READERS = 4  # threads; on a network file system opening ten thousand small files is waiting
+BATCH = 100  # files; handing them over one by one costs as much as reading them
+NO_FILE = "no file"
+LABELS = ("cell", "model", "fold", "seed")
+ID_COLUMNS = (*LABELS, "test_set", "scan_id", "patient_id", "layout")
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def read_results(root: Path) -> SweepResults:
     """
     store = Store(root)
     plan = store.plan()
-    cells = _cells(store, plan["cells"])
+    cells = _cells(plan["cells"], store.outcomes(cell["key"] for cell in plan["cells"]))
     done = cells.loc[cells["state"] == "done", ["key", "model", "fold", "seed"]].to_dict("records")
     if not done:
         raise DataError(_nothing_to_report(root, cells))
@@ -78,20 +80,17 @@ def read_results(root: Path) -> SweepResults:
         cells=cells,
         rows=_read_tables(store, done, "scans.parquet"),
         thresholds=_read_tables(store, done, "thresholds.parquet"),
-        specs={cell["key"]: _json(store.folder(cell["key"]) / "spec.json") for cell in done},
-        environments={cell["key"]: _json(store.folder(cell["key"]) / "environment.json") for cell in done},
+        specs=_read_objects(store, done, SPEC),
+        environments=_read_objects(store, done, "environment.json"),
     )
 
 
-def _cells(store: Store, planned: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    planned = list(planned)
-    states = store.states(cell["key"] for cell in planned)
+def _cells(planned: Iterable[Mapping[str, Any]], outcomes: Mapping[str, Outcome]) -> pd.DataFrame:
     records = []
     for cell in planned:
-        state = states[cell["key"]]
-        result = store.result(cell["key"]) if state in ("done", "failed") else None
+        outcome = outcomes[cell["key"]]
         own = {name: cell[name] for name in ("key", "model", "fold", "seed")}
-        records.append({**_scalars(result or {}), **own, "state": state})
+        records.append({**_scalars(outcome.result), **own, "state": outcome.state})
     return pd.DataFrame(records)
 
 
@@ -119,52 +118,49 @@ def _nothing_to_report(root: Path, cells: pd.DataFrame) -> Problem:
 
 def _read_tables(store: Store, done: list[dict[Any, Any]], name: str) -> pd.DataFrame:
     """Read one table of every finished cell and label its rows as the current plan does."""
+    paths = [store.folder(cell["key"]) / name for cell in done]
+    batches = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
     with ThreadPoolExecutor(READERS) as pool:
-        tables = list(pool.map(lambda cell: _table(store.folder(cell["key"]) / name), done))
+        tables = [table for batch in pool.map(_tables, batches) for table in batch]
+    is_needed = name == "scans.parquet"
     damaged = [
         Problem("ROWS_UNREADABLE", f"{cell['key']}/{name}", table, "a parquet table", "run the cell again")
         for cell, table in zip(done, tables, strict=True)
-        if isinstance(table, str)
+        if isinstance(table, str) and (is_needed or table != NO_FILE)
     ]
     if damaged:
         raise DataError(damaged)
-    labelled = [
-        _label(table, cell) for cell, table in zip(done, tables, strict=True) if isinstance(table, pa.Table)
-    ]
-    if not labelled:
+    found = [(cell, table) for cell, table in zip(done, tables, strict=True) if isinstance(table, pa.Table)]
+    if not found:
         return pd.DataFrame(columns=[*ID_COLUMNS])
-    rows: pd.DataFrame = pa.concat_tables(labelled, promote_options="permissive").to_pandas()
-    return rows
+    rows = pa.concat_tables([table for _, table in found], promote_options="permissive").combine_chunks()
+    counts = [table.num_rows for _, table in found]
+    return _labelled(rows.to_pandas().reset_index(drop=True), [cell for cell, _ in found], counts)
 
 
-def _table(path: Path) -> pa.Table | str | None:
-    """The table; None if the file is absent and may be; what is wrong with it otherwise."""
+def _tables(paths: Sequence[Path]) -> list[pa.Table | str]:
+    """Read tables, or say what is wrong with them."""
+    return [_table(path) for path in paths]
+
+
+def _table(path: Path) -> pa.Table | str:
     try:
-        return pq.ParquetFile(path).read(use_threads=False)
+        return pq.ParquetFile(pa.BufferReader(path.read_bytes())).read(use_threads=False)
     except FileNotFoundError:
-        return "no file" if path.name == "scans.parquet" else None
+        return NO_FILE
     except (OSError, pa.ArrowException) as error:
         return str(error).splitlines()[0]
 
 
-def _label(table: pa.Table, cell: Mapping[str, Any]) -> pa.Table:
-    kept = [name for name in table.column_names if name not in ("cell", "model", "fold", "seed")]
-    table = table.select(kept)
-    n = table.num_rows
-    labels = {
-        "cell": pa.array([cell["key"]] * n, pa.string()),
-        "model": pa.array([cell["model"]] * n, pa.string()),
-        "fold": pa.array([cell["fold"]] * n, pa.int32()),
-        "seed": pa.array([cell["seed"]] * n, pa.int64()),
-    }
-    for position, (name, column) in enumerate(labels.items()):
-        table = table.add_column(position, name, column)
-    return table
+def _labelled(rows: pd.DataFrame, cells: Sequence[Mapping[Any, Any]], counts: Sequence[int]) -> pd.DataFrame:
+    """Put the plan's names before the rows, in place of what the cells called themselves."""
+    labels = pd.DataFrame(cells).rename(columns={"key": "cell"})[[*LABELS]]
+    labels = labels.astype({"fold": "int32", "seed": "int64"})
+    labels = labels.loc[labels.index.repeat(counts)].reset_index(drop=True)
+    rows = rows.drop(columns=[name for name in LABELS if name in rows])
+    return pd.concat([labels, rows], axis=1)
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}  # the table counts; `inkbeat verify` tells about damaged companions
-    return value if isinstance(value, dict) else {}
+def _read_objects(store: Store, done: Sequence[Mapping[Any, Any]], name: str) -> dict[str, Mapping[str, Any]]:
+    """Read one JSON file of every finished cell; the rows count, `verify` tells about damaged companions."""
+    return {cell["key"]: read_leniently(store.folder(cell["key"]) / name) for cell in done}
