@@ -54,6 +54,7 @@ from lightning_app.cells import (
     Store,
     is_disk_full,
     read_json,
+    read_leniently,
     result_of,
     sha256_of,
     write_durably,
@@ -93,6 +94,10 @@ def run_cell(job: Job, slot: Slot) -> int:
     try:
         if not lock.acquire():
             return EXIT_BUSY
+        # Whoever planned this cell may have looked before another command, or a job that outlived its
+        # driver, finished it.
+        if read_leniently(folder / RESULT).get("state") == "done":
+            return EXIT_DONE
         _speak_to(folder / "log.txt")
         return _guarded(job, slot, folder)
     except (DataError, OSError) as error:

@@ -152,9 +152,10 @@ class SlurmEngine:
                     answered_at = time.monotonic()
                 elif time.monotonic() - answered_at > UNREACHABLE_S:
                     raise _unreachable()
-                for job, code in self._ended(states, on_event):
+                for job_id, job, code in self._ended(states, on_event):
                     if _is_killed(code) and self._attempts[job.key] <= KILLED_RETRIES:
                         on_event(Event("retried", job.key, code))
+                        _ask("scancel", job_id)  # or SLURM may yet put it back into the queue
                         self._submit([job], slots)
                     else:
                         on_event(Event("ended", job.key, code))
@@ -219,8 +220,10 @@ class SlurmEngine:
         while time.monotonic() < until and not requests.requested:
             time.sleep(TICK_S)
 
-    def _ended(self, states: Mapping[str, str] | None, on_event: OnEvent) -> Iterator[tuple[Job, int | None]]:
-        """Give the cells whose jobs have ended, with their exit codes, and forget those jobs."""
+    def _ended(
+        self, states: Mapping[str, str] | None, on_event: OnEvent
+    ) -> Iterator[tuple[str, Job, int | None]]:
+        """Give the jobs that have ended, with their cells and exit codes, and forget them."""
         for job_id, submitted in list(self._submitted.items()):
             state = None if states is None else states.get(job_id)
             if state == "RUNNING" and not submitted.is_started:
@@ -235,7 +238,7 @@ class SlurmEngine:
             # Preemption stops a cell too, but its job comes back.
             if is_settled or code not in (None, EXIT_INTERRUPTED):
                 del self._submitted[job_id]
-                yield submitted.job, CODE_OF_STATE.get(str(state)) if code is None else code
+                yield job_id, submitted.job, CODE_OF_STATE.get(str(state)) if code is None else code
 
     def _exit_code(self, job_id: str) -> int | None:
         try:

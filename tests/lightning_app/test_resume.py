@@ -11,7 +11,7 @@ import time
 import psutil
 import pytest
 
-from lightning_app.cells import Store, read_json, verify
+from lightning_app.cells import LOCK, RESULT, SPEC, Store, read_json, result_of, verify, write_json
 from tests.lightning_app import cell_runs
 from tests.lightning_app.specs_of_tiny import TINY, tiny_with
 from tests.shared import wait_for
@@ -135,6 +135,16 @@ def test_two_processes_never_work_on_one_cell(tmp_path):
     assert cell_runs.run(job) == 5
     first.kill()
     first.join()
+
+
+def test_a_cell_that_somebody_else_finished_meanwhile_is_left_alone(tmp_path):
+    (job,) = cell_runs.planned_jobs(TINY, tmp_path)
+    folder = Store(job.sweep_dir).folder(job.key)
+    result = result_of(folder, job.key, "done", [SPEC])
+    write_json(folder / RESULT, result)
+    assert cell_runs.run(job) == 0
+    assert {path.name for path in folder.iterdir()} == {SPEC, RESULT, LOCK}
+    assert read_json(folder / RESULT) == result
 
 
 def test_a_failing_cell_leaves_its_traceback(tmp_path):

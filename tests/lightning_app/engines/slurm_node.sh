@@ -38,6 +38,7 @@ start() {
 
 write_configuration() {
     # cred_expire: how long a requeued job is held back. KillWait: what a cancelled cell has for a checkpoint.
+    # The timeouts: on a busy machine SLURM takes a slow start for a lost one, and ends the job.
     cat >"$folder/slurm.conf" <<END
 ClusterName=inkbeat-test
 SlurmctldHost=$(hostname)(127.0.0.1)
@@ -61,6 +62,9 @@ AccountingStorageType=accounting_storage/none
 MpiDefault=none
 ReturnToService=2
 KillWait=30
+BatchStartTimeout=120
+MessageTimeout=60
+TCPTimeout=30
 NodeName=node1 NodeHostname=$(hostname) NodeAddr=127.0.0.1 CPUs=$(nproc) State=UNKNOWN
 PartitionName=main Nodes=node1 Default=YES MaxTime=INFINITE State=UP
 END

@@ -27,7 +27,7 @@ def outcomes_on(engine: str, folder: Path) -> dict[str, dict[str, str]]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=250,
+        timeout=400,  # a SLURM cell imports torch anew, which takes a minute on a busy machine
     )
     assert done.returncode == 0, done.stdout + done.stderr
     store = Store(folder / engine / "tiny")
