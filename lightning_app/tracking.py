@@ -12,24 +12,23 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import netrc
 import os
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import urlparse
+from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from lightning_app.tracking_mode import Mode, tracking_mode
 
 PROJECT = "inkbeat"
 INIT_TIMEOUT_S = 15.0
 FINISH_TIMEOUT_S = 30.0
 
-Mode = Literal["offline", "online", "disabled"]
 log = logging.getLogger(__name__)
 
 
@@ -69,25 +68,6 @@ class Overlay:
     ink: np.ndarray
     prediction: np.ndarray
     truth: np.ndarray
-
-
-def tracking_mode(environ: Mapping[str, str] = os.environ) -> Mode:
-    """Return how runs are recorded: `WANDB_MODE` if set, else online only where a key is configured."""
-    asked = environ.get("WANDB_MODE", "").lower()
-    if asked in ("disabled", "offline", "online"):
-        return asked  # type: ignore[return-value]
-    return "online" if _key_is_configured(environ) else "offline"
-
-
-def _key_is_configured(environ: Mapping[str, str]) -> bool:
-    if environ.get("WANDB_API_KEY"):
-        return True
-    host = urlparse(environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    path = Path(environ.get("NETRC", Path.home() / ".netrc"))
-    try:
-        return netrc.netrc(path).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
 
 
 class Tracker:
@@ -161,6 +141,8 @@ class Tracker:
         import wandb
 
         identity = self.identity
+        mode: Mode = "offline" if force_offline else "online"
+        wandb.setup(wandb.Settings(mode=mode))  # or W&B's own usage reports go by the environment
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             id=identity.run_id,
@@ -170,7 +152,7 @@ class Tracker:
             tags=list(identity.tags),
             config=dict(identity.config),
             dir=str(self._run_dir),  # of the environment wandb takes the one that it met first
-            mode="offline" if force_offline else "online",
+            mode=mode,
             resume=None if force_offline else "allow",
             settings=wandb.Settings(
                 init_timeout=INIT_TIMEOUT_S,
@@ -180,6 +162,7 @@ class Tracker:
                 silent=True,
                 x_disable_meta=True,  # host, user and paths of the machine stay at home
                 x_disable_stats=True,
+                x_save_requirements=False,  # takes longer than the rest, and environment.json has them
             ),
         )
         self._run.define_metric("epoch")

@@ -59,7 +59,7 @@ def _send(folder: Path) -> int:
 
 
 def _require_key() -> None:
-    from lightning_app.tracking import tracking_mode
+    from lightning_app.tracking_mode import tracking_mode
 
     environ = {name: value for name, value in os.environ.items() if name != "WANDB_MODE"}
     if tracking_mode(environ) != "online":

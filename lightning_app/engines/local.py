@@ -28,6 +28,7 @@ from typing import Any
 
 from datamodules.errors import Interrupted, Problem
 from lightning_app.engines import EXIT_INTERRUPTED, GRACE_S, Event, Job, OnEvent, Slot, Work
+from lightning_app.tracking_mode import SLOW_IMPORTS, tracking_mode
 
 PRELOAD = ("pytorch_lightning", "lightning_app.train")
 TICK_S = 0.2
@@ -43,7 +44,7 @@ def warm_up(threads: int, preload: Sequence[str] = PRELOAD) -> ForkServerContext
         preload: Modules that cells find imported.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(preload))
+    context.set_forkserver_preload([*preload, *(SLOW_IMPORTS if tracking_mode() != "disabled" else ())])
     variables = {
         name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     }

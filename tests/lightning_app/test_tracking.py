@@ -15,7 +15,8 @@ import pytest
 
 from lightning_app.cells import Store
 from lightning_app.report_tracking import track_report
-from lightning_app.tracking import Overlay, RunIdentity, Tracker, offline_runs, tracking_mode
+from lightning_app.tracking import Overlay, RunIdentity, Tracker, offline_runs
+from lightning_app.tracking_mode import tracking_mode
 
 WANDB = Path(sys.executable).with_name("wandb")
 IDENTITY = RunIdentity(
