@@ -23,7 +23,9 @@ def cohort() -> None:
 
 
 @cohort.command()
-@click.option("--kind", type=click.Choice(["binary", "pseudo", "colour", "varied", "plotted"]), required=True)
+@click.option(
+    "--kind", type=click.Choice(["binary", "pseudo", "colour", "varied", "plotted", "faxed"]), required=True
+)
 @click.option(
     "--signals", default="simulated", show_default=True, help="`simulated` or a folder of WFDB records."
 )
@@ -35,7 +37,7 @@ def cohort() -> None:
 )
 @click.option("--workers", type=click.IntRange(1), help="Processes; the result does not depend on it.")
 def make(
-    kind: Literal["binary", "pseudo", "colour", "varied", "plotted"],
+    kind: Literal["binary", "pseudo", "colour", "varied", "plotted", "faxed"],
     signals: str,
     scans: int,
     seed: int,

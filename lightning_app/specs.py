@@ -97,7 +97,7 @@ class TestSet(Component):
 class CohortRecipe(_Frozen):
     """A cohort made on the spot."""
 
-    kind: Literal["binary", "pseudo", "colour", "varied", "plotted"]
+    kind: Literal["binary", "pseudo", "colour", "varied", "plotted", "faxed"]
     scans: int = Field(ge=1, le=1_000_000)
     seed: int = Field(default=0, ge=0)
     difficulty: str = NOMINAL.name  # how noisy and at which scale binary pages are drawn

@@ -1,4 +1,4 @@
-"""How pages of kind `varied` end: photographed in grey or colour, or brought to one bit in seven ways."""
+"""How pages of a variety end: photographed in grey or colour, or brought to one bit in seven ways."""
 
 from __future__ import annotations
 
@@ -79,6 +79,10 @@ def finished(
         return _chance(rng, printed, variety), None
     if finish in ("grey", "colour"):
         return _photographed(rng, printed, finish, variety)
+    if finish in ("reduced", "enlarged"):
+        return 255 - _resampled(rng, printed, mask, finish, variety), None
+    if finish in ("reduced", "enlarged"):
+        return 255 - _resampled(rng, printed, mask, finish, variety), None
     return _one_bit(rng, printed, mask, finish, variety), None
 
 
@@ -216,6 +220,20 @@ def _one_bit(
     rng: np.random.Generator, printed: Printed, mask: Layer, finish: Finish, variety: Variety
 ) -> Layer:
     """Print in grey, damage and binarize; more gently where the trace would drown."""
+    image, (dark, trace_level, paper) = _before_one_bit(rng, printed, mask, variety)
+    page = _binarized(rng, image, finish, (trace_level, paper), variety)
+    for gentle in _gentler(rng, image, printed, (dark, trace_level, paper)):
+        if damage.readable_share(page, mask, variety.readable) >= variety.readable_share:
+            break
+        page = gentle
+    _scarred(rng, page, variety, ink=255)
+    return page
+
+
+def _before_one_bit(
+    rng: np.random.Generator, printed: Printed, mask: Layer, variety: Variety
+) -> tuple[Layer, tuple[float, float, float]]:
+    """The page in grey, damaged; and the brightness of its ink, of its traces and of its paper."""
     dark, paper = float(rng.uniform(0.0, 60.0)), float(rng.integers(225, 256))
     over = float(rng.uniform(*variety.grid_over_trace))
     clean = _in_grey(rng, printed, dark, paper, over)
@@ -225,13 +243,40 @@ def _one_bit(
         low, high = variety.jpeg_quality
         image = damage.through_jpeg(image, int(rng.integers(low, high + 1)))
     trace_level = float(np.percentile(image[mask > 0], 60)) if mask.any() else dark
-    page = _binarized(rng, image, finish, (trace_level, paper), variety)
-    for gentle in _gentler(rng, image, printed, (dark, trace_level, paper)):
-        if damage.readable_share(page, mask, variety.readable) >= variety.readable_share:
-            break
-        page = gentle
-    _scarred(rng, page, variety, ink=255)
+    return image, (dark, trace_level, paper)
+
+
+def _resampled(
+    rng: np.random.Generator, printed: Printed, mask: Layer, finish: Finish, variety: Variety
+) -> Layer:
+    """Ink of a page that had one bit a pixel at another resolution, brought to this one as a reader does.
+
+    A stroke that would be lost at a coarse resolution is never brought there; such pages are reduced.
+    """
+    height, width = mask.shape
+    image, (dark, trace_level, paper) = _before_one_bit(rng, printed, mask, variety)
+    factor = float(rng.uniform(*variety.fine_factor))
+    if finish == "enlarged" and printed.stroke_px >= 1.5:
+        factor = float(rng.uniform(*variety.coarse_px_per_mm)) / printed.px_per_mm
+    size = (round(width * factor), round(height * factor))
+    there, back = (cv2.INTER_AREA, cv2.INTER_CUBIC) if factor < 1 else (cv2.INTER_CUBIC, cv2.INTER_AREA)
+
+    def at_level(source: Layer, level: float) -> Layer:
+        other = np.asarray(cv2.resize(source, size, interpolation=there), dtype=np.uint8)
+        ink = damage.darker(other, level)
+        return np.asarray(cv2.resize(ink, (width, height), interpolation=back), dtype=np.uint8)
+
+    page = at_level(image, trace_level + float(rng.uniform(0.3, 0.9)) * (paper - trace_level))
+    if damage.readable_share(_solid(page), mask, variety.readable) < variety.readable_share:
+        # More gently: a clean print, since the trace drowned.
+        clean = _in_grey(rng, printed, dark, paper, over=0.4)
+        page = at_level(clean, dark + 0.6 * (paper - dark))
     return page
+
+
+def _solid(ink: Layer) -> Layer:
+    """Grey ink as one bit a pixel."""
+    return np.asarray(cv2.threshold(ink, 127, 255, cv2.THRESH_BINARY)[1], dtype=np.uint8)
 
 
 def _in_grey(rng: np.random.Generator, printed: Printed, dark: float, paper: float, over: float) -> Layer:

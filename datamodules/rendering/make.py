@@ -30,6 +30,7 @@ from datamodules.rendering import binary, colour, pseudo, varied
 from datamodules.rendering.difficulty import NOMINAL, Difficulty
 from datamodules.rendering.pages import RenderedPage
 from datamodules.rendering.recipe import SHARES, Kind, recipe_of, sha256_of_recipe
+from datamodules.rendering.variety import VARIETIES
 from datamodules.signals import Recording, cart_filter, choose_records, open_signals
 from datamodules.wfdb_files import write_record
 
@@ -93,8 +94,8 @@ def make_cohort(
 
     Args:
         kind: `binary` as the paper's 96 scans, `pseudo` as its 24 for pre-training, `colour` as its 282 of
-            another type, `varied` of every look, for training a reader, `plotted` by another renderer, for
-            validating it.
+            another type, `varied` of every look and `faxed` mostly of 1 bit and noisy, for training a
+            reader, `plotted` by another renderer, for validating it.
         scans: Number of scans.
         seed: Other seeds, other recordings and pages.
         signals: `simulated` or a folder of WFDB records.
@@ -139,7 +140,7 @@ def make_cohort(
             licence="Pages: Apache-2.0. The licence of the signals holds for the signals.",
             provenance=_provenance(recipe, tasks, rejects, written),
             defaults={}
-            if kind in ("varied", "plotted")
+            if kind in ("plotted", *VARIETIES)
             else _nominal_scale(difficulty if kind == "binary" else NOMINAL),
         )
         building.replace(out)
@@ -153,7 +154,7 @@ def assign_layouts(kind: Kind, scans: int, seed: int, layouts: Sequence[str] | N
 
     Args:
         kind: Binary cohorts follow the paper's 81 : 14 : 1, exactly so at 96 scans, in shuffled order; on
-            varied pages each is drawn, and some are called `random` and have no file.
+            pages of a variety each is drawn, and some are called `random` and have no file.
         scans: Number of scans.
         seed: For the order.
         layouts: These in turn instead.
@@ -164,9 +165,9 @@ def assign_layouts(kind: Kind, scans: int, seed: int, layouts: Sequence[str] | N
     Raises:
         ConfigError: For an unknown layout.
     """
-    if layouts is None and kind == "varied":
+    if layouts is None and kind in VARIETIES:
         rng = np.random.default_rng([seed, 0x1B])
-        return [varied.draw_layout(rng) for _ in range(scans)]
+        return [varied.draw_layout(rng, VARIETIES[kind]) for _ in range(scans)]
     if layouts is None and kind == "binary":
         total = sum(PAPER_LAYOUTS.values())
         # At least one six-line page where five others remain, so that small cohorts have two layouts.
@@ -199,8 +200,8 @@ def draw_scan(task: ScanTask) -> tuple[RenderedPage, Recording]:
         return binary.render(drawn, task.layout, rng, task.difficulty), drawn
     if task.kind == "colour":
         return colour.render(drawn, task.layout, rng), drawn
-    if task.kind == "varied":
-        return varied.render(drawn, task.layout, rng), drawn
+    if task.kind in VARIETIES:
+        return varied.render(drawn, task.layout, rng, VARIETIES[task.kind]), drawn
     if task.kind == "plotted":
         from datamodules.rendering import plotted  # matplotlib takes longer to import than the rest
 
@@ -311,10 +312,10 @@ def write_scan(task: ScanTask, folder: Path) -> WrittenScan:
 
 
 def _declared_layout(task: ScanTask, page: RenderedPage) -> str:
-    """Name of the layout; varied pages that show less of it, or a random one, declare none."""
+    """Name of the layout; pages of a variety that show less of it, or a random one, declare none."""
     shown_s = max(segment.stop_s for segment in page.geometry.segments)
     is_whole = task.layout.name in varied.SHIPPED and shown_s == task.layout.duration_s
-    return task.layout.name if is_whole or task.kind != "varied" else ""
+    return task.layout.name if is_whole or task.kind not in VARIETIES else ""
 
 
 def _nominal_scale(difficulty: Difficulty) -> dict[str, float]:

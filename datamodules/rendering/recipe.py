@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from datamodules.rendering.difficulty import NOMINAL, RENDER_VERSION, Difficulty
-from datamodules.rendering.variety import VARIED
+from datamodules.rendering.variety import VARIETIES
 
-Kind = Literal["binary", "pseudo", "colour", "varied", "plotted"]
+Kind = Literal["binary", "pseudo", "colour", "varied", "plotted", "faxed"]
 PLOTTED_VERSION = 1  # as RENDER_VERSION, for the pages of kind `plotted`
 
 # Parts of the patients each kind draws from: pre-training, training and the independent test never share
@@ -22,7 +22,8 @@ SHARES: dict[Kind, tuple[float, float]] = {
     "binary": (0.0, 0.6),
     "pseudo": (0.6, 0.75),
     "colour": (0.75, 1.0),
-    "varied": (0.0, 0.75),
+    "varied": (0.0, 0.5),
+    "faxed": (0.5, 0.75),
     "plotted": (0.75, 1.0),
 }
 
@@ -75,8 +76,8 @@ def recipe_of(
         "difficulty": difficulty.name,
         "render_version": RENDER_VERSION,
     }
-    if kind == "varied":
-        recipe["variety"] = VARIED.name
+    if kind in VARIETIES:
+        recipe["variety"] = VARIETIES[kind].name
     if kind == "plotted":
         recipe["plotted_version"] = PLOTTED_VERSION
     return recipe

@@ -109,7 +109,7 @@ def render(
     printed = _print(rng, plan, pen, variety, as_chance=finish == "chance")
     geometry, off_px = _fitted(plan)
     image, quality = finished(rng, printed, mask, finish, variety)
-    is_binary = finish not in ("grey", "colour")
+    is_binary = finish not in ("grey", "colour", "reduced", "enlarged")
     return RenderedPage(
         image, mask, geometry, is_binary, plan.stroke_px, f"{finish} {plan.kind}", off_px, quality
     )

@@ -1,4 +1,4 @@
-"""How widely the pages of kind `varied` vary, as named and documented numbers.
+"""How widely the pages of kinds `varied` and `faxed` vary, as named and documented numbers.
 
 A reader of unknown pages is trained on them: every property is drawn anew for every page, over ranges wider
 than any one device or clinic shows, so that the network can lean on nothing but the look of a trace.
@@ -6,13 +6,18 @@ than any one device or clinic shows, so that the network can lean on nothing but
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from datamodules.rendering.difficulty import GridKind, Range
 
-# `wide` is the kind `binary` at its widest; `chance` to `diffused` are further ways to one bit a pixel.
-Finish = Literal["wide", "chance", "global", "otsu", "adaptive", "ordered", "diffused", "grey", "colour"]
+# `wide` is the kind `binary` at its widest; `chance` to `diffused` are further ways to one bit a pixel;
+# `reduced` and `enlarged` are 1-bit pages brought to another size, which makes them grey.
+Finish = Literal[
+    "wide", "chance", "global", "otsu", "adaptive", "ordered", "diffused", "grey", "colour", "reduced",
+    "enlarged",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,8 @@ class Variety:
 
     Attributes:
         name: Part of every recipe; changes whenever the same seed draws other pixels.
-        finishes: How pages end up, and their weights: 1 bit in seven ways, grey, colour.
+        finishes: How pages end up, and their weights: 1 bit in seven ways and then resampled in two, grey,
+            colour.
         shipped_layout_share: Share of pages with a layout that ships; the others get a random one.
         random_rows: Rows of a random layout, inclusive.
         random_columns: Leads per row of a random layout, inclusive.
@@ -60,6 +66,7 @@ class Variety:
         coarse_share: Share of pages scanned coarsely and enlarged.
         coarse_px_per_mm: Their scale before.
         fine_share: Share of 1-bit pages scanned at twice the scale and reduced.
+        fine_factor: Scale of pages that were 1-bit and then reduced to grey, over their scale now.
         jpeg_share: Share of grey and colour pages stored as JPEG; half as many 1-bit pages were one before.
         jpeg_quality: Of those.
         contrast: Factor on the darkness of everything printed, on a third of grey and colour pages.
@@ -145,6 +152,7 @@ class Variety:
     coarse_share: float = 0.12
     coarse_px_per_mm: Range = (1.8, 2.5)
     fine_share: float = 0.2
+    fine_factor: Range = (1.2, 2.6)
     jpeg_share: float = 0.6
     jpeg_quality: tuple[int, int] = (25, 95)
     contrast: Range = (0.4, 1.0)
@@ -158,3 +166,25 @@ class Variety:
 
 
 VARIED = Variety()
+
+# What a reader learns last: three quarters are 1-bit pages, half of all as noisy as the paper's.
+FAXED = replace(
+    VARIED,
+    name="faxed-1",
+    finishes=(
+        ("wide", 0.36),
+        ("chance", 0.14),
+        ("global", 0.07),
+        ("otsu", 0.03),
+        ("adaptive", 0.05),
+        ("ordered", 0.02),
+        ("diffused", 0.02),
+        ("reduced", 0.07),
+        ("enlarged", 0.05),
+        ("grey", 0.09),
+        ("colour", 0.10),
+    ),
+    shipped_layout_share=0.8,
+)
+
+VARIETIES: Mapping[str, Variety] = {"varied": VARIED, "faxed": FAXED}
