@@ -252,8 +252,12 @@ def test_e3_every_pair_of_training_and_test_cohort_is_looked_at():
 
 
 def test_e3_cohorts_made_by_one_sweep_draw_from_patients_apart():
-    # What trains and what tests it: the paper's three kinds, and the reader's two; colour tests either.
-    for kinds in (("binary", "pseudo", "colour"), ("varied", "plotted"), ("varied", "colour")):
+    # What trains and what tests it: the paper's three kinds, and the reader's three; colour tests either.
+    for kinds in (
+        ("binary", "pseudo", "colour"),
+        ("varied", "faxed", "plotted"),
+        ("varied", "faxed", "colour"),
+    ):
         ends = sorted(SHARES[kind] for kind in kinds)
         assert all(high <= low for (_, high), (low, _) in itertools.pairwise(ends)), kinds
     assert 0 <= patient_hash("anybody") < 1

@@ -19,7 +19,14 @@ from lightning_app.digitize.grid import Grid, measure_grid
 from lightning_app.digitize.results import DigitizeRefusal
 from lightning_app.digitize.rows import WAVEFORM, clean_mask, find_rows, main_stretch
 from lightning_app.digitize.scale import makes_sense
-from lightning_app.digitize.trace import Edges, follow_rows, pen_line, pen_radius_px, trace_edges
+from lightning_app.digitize.trace import (
+    Edges,
+    follow_rows,
+    pen_line,
+    pen_radius_px,
+    run_around,
+    trace_edges,
+)
 from lightning_app.digitize.turn import Straightening, straighten
 
 TIP_PX = 8  # of a row's ink tell how dark it is at its end
@@ -109,6 +116,27 @@ class Followed:
             np.array([self.row_to_u(row, x)[0] for row, x in enumerate(firsts)]),
             np.array([self.row_to_u(row, x)[0] for row, x in enumerate(lasts)]),
         )
+
+    def waveform(self, begin_px: float, end_px: float) -> NDArray[np.bool_]:
+        """Pixels of the rows' traces, (H, W) of the page, between two straight u.
+
+        Letters, pulses and specks that the map shows beside the rows are left out.
+        """
+        inked = self.levelled >= np.float32(WAVEFORM)
+        first, last = run_around(inked, self.paths)
+        # A steep stroke is broken at times; what lies along its path belongs to it all the same.
+        before, after = np.roll(self.paths, 1, axis=1), np.roll(self.paths, -1, axis=1)
+        before[:, 0], after[:, -1] = self.paths[:, 0], self.paths[:, -1]
+        top = np.minimum(np.minimum(before, after), np.where(first >= 0, first, self.paths)) - 1
+        bottom = np.maximum(np.maximum(before, after), np.where(last >= 0, last, self.paths)) + 1
+        y = np.arange(len(inked))[:, None]
+        traced = np.zeros(inked.shape, dtype=np.bool_)
+        for row in range(len(self.paths)):
+            columns = slice(
+                *(round(np.clip(self.row_to_x(row, u), 0, self.width)) for u in (begin_px, end_px))
+            )
+            traced[:, columns] |= (y >= top[row, columns]) & (y <= bottom[row, columns])
+        return _levelled((traced & inked).astype(np.float32), -self.slope) > 0
 
     def line(
         self, row: int, first: int, stop: int, max_gap_px: float

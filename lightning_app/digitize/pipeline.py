@@ -20,13 +20,28 @@ from datamodules.page import Page
 from lightning_app.digitize import confidence
 from lightning_app.digitize.followed import Followed, consensus, follow_again, follow_page
 from lightning_app.digitize.layouts import CHECK_RATE_HZ, Hypothesis, rank_hypotheses
+from lightning_app.digitize.marks import start_from_marks
 from lightning_app.digitize.mirror import refuse_if_mirrored
 from lightning_app.digitize.pulse import MIN_UNUSUAL_SCORE, Pulse, find_pulse, without_grid
 from lightning_app.digitize.record import assemble
 from lightning_app.digitize.results import RATE_HZ, Digitized, DigitizeRefusal, Refusal, Scale, SegmentReading
-from lightning_app.digitize.rows import WAVEFORM, clean_mask, lies_on_its_side, mended, without_frame
-from lightning_app.digitize.scale import DURATION_S, GAINS_MM_MV, PULSE_S, Declared, likely_mm, settle_scale
-from lightning_app.digitize.timing import break_times, ends_agreement, ends_beside, start_from_ends
+from lightning_app.digitize.rows import clean_mask, lies_on_its_side, mended, without_frame
+from lightning_app.digitize.scale import (
+    DURATION_S,
+    GAINS_MM_MV,
+    PULSE_S,
+    Declared,
+    expected_row_px,
+    likely_mm,
+    settle_scale,
+)
+from lightning_app.digitize.timing import (
+    break_times,
+    ends_agreement,
+    ends_beside,
+    record_length_px,
+    start_from_ends,
+)
 from lightning_app.digitize.working_scale import WorkingPage, resampled
 
 MIN_SIDE_PX = 128
@@ -152,6 +167,7 @@ def _digitize(
     followed = follow_again(followed, _break_columns(followed, chosen, start_px, scale.px_per_s))
     checks = dict(chosen.checks)
     laws = confidence.laws_kept(checks)
+    stop_px, rim_px = start_px + DURATION_S * scale.px_per_s, followed.radius_px + 1
     segments = [_read(followed, calibrated, segment, laws, turns) for segment in chosen.layout.segments]
     confidence.refuse_if_doubtful(segments, checks, calibrated.ends)
     if not confidence.beyond_doubt(checks):
@@ -167,7 +183,7 @@ def _digitize(
         segments=tuple(segments),
         checks=checks,
         confidence=float(np.mean([segment.confidence for segment in segments])),
-        mask=np.rot90(upright, -turns) >= np.float32(WAVEFORM),
+        mask=np.rot90(followed.waveform(start_px - rim_px, stop_px + rim_px), -turns),
     )
 
 
@@ -175,10 +191,25 @@ def _calibrated(
     page: Followed, pulse: Pulse | None, declared: Declared, wanted: Layout | None
 ) -> _Calibrated:
     ends = ends_beside(page, pulse)
-    scale = settle_scale(page.grid, pulse, ends.length_px, declared)
+    row_px = record_length_px(ends, expected_row_px(page.grid))
+    scale = settle_scale(page.grid, pulse, row_px, declared)
     start_px = start_from_ends(ends, scale.px_per_s)
     chosen = choose_layout(_rows_for_checks(page, start_px, scale), wanted)
-    return _Calibrated(scale, start_px, chosen, ends_agreement(ends, start_px, scale.px_per_s))
+    marked_px = _start_from_marks(page, chosen, start_px, scale)
+    if marked_px is None:
+        return _Calibrated(scale, start_px, chosen, ends_agreement(ends, start_px, scale.px_per_s))
+    return _Calibrated(scale, marked_px, choose_layout(_rows_for_checks(page, marked_px, scale), wanted), 1.0)
+
+
+def _start_from_marks(page: Followed, chosen: Hypothesis, start_px: float, scale: Scale) -> float | None:
+    """Start by the marks at changes of lead, which tell it better than the ends of the rows."""
+    changes = [
+        (float(v_px), time_s)
+        for v_px, times_s in zip(page.rows_v_px, break_times(chosen), strict=True)
+        for time_s in times_s
+    ]
+    px_per_mm = scale.px_per_mm[1] if scale.px_per_mm else scale.px_per_mv / GAINS_MM_MV[0]
+    return start_from_marks(without_grid(page.dark, page.grid), changes, start_px, scale.px_per_s, px_per_mm)
 
 
 def grid_and_dark(page: Page) -> tuple[NDArray[np.uint8], Array]:

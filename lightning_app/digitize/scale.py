@@ -56,13 +56,14 @@ def likely_mm(grid: Grid, row_px: float) -> list[tuple[float, float]]:
     return fits or candidates
 
 
+def expected_row_px(grid: Grid) -> list[float]:
+    """Lengths of ten seconds on this grid, at the usual speeds."""
+    return [mm_x * speed * DURATION_S for mm_x, _ in mm_candidates(grid) for speed in SPEEDS_MM_S]
+
+
 def makes_sense(grid: Grid, row_px: float) -> bool:
     """Whether rows of this length last ten seconds on this grid at one of the usual speeds."""
-    return any(
-        abs(row_px / (mm_x * speed * DURATION_S) - 1) < LENGTH_TOLERANCE
-        for mm_x, _ in mm_candidates(grid)
-        for speed in SPEEDS_MM_S
-    )
+    return any(abs(row_px / expected_px - 1) < LENGTH_TOLERANCE for expected_px in expected_row_px(grid))
 
 
 def _mm_of(comb: Comb) -> list[float]:

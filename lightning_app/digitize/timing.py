@@ -6,6 +6,7 @@ everything else.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,11 +17,20 @@ from lightning_app.digitize.followed import Followed, consensus
 from lightning_app.digitize.layouts import Hypothesis
 from lightning_app.digitize.pulse import Pulse
 from lightning_app.digitize.results import RATE_HZ
-from lightning_app.digitize.scale import DURATION_S
+from lightning_app.digitize.scale import DURATION_S, LENGTH_TOLERANCE
 
 LAST_SAMPLE_S = DURATION_S - 1 / RATE_HZ
 MIN_CAP_PX = 0.5
-MAX_SOFT_PX = 1.5  # by which a blurred map lengthens a row beyond its cap, at each end
+SOFT_PX = 0.5  # by which a blurred map lengthens a row beyond its cap, at each end
+CAP_STEP_PX = 0.25
+NEAR_LENGTH = 0.006  # of a length: the caps of both ends
+MIN_PAIRS = 1 / 3  # of all pairs of a begin and an end
+UNLIKE_PEN = 0.1  # of a vote, per px that the map shows a cap longer or shorter than the pen's
+PLACE_PX = 0.05
+ROUNDING_PX, SPREAD_PX = 0.2, 0.5  # ends of rows are known to a part of a pixel
+FAR_VOTE, FAR_PX = 0.08, 3.0
+NEARLY = 0.15  # of a vote: places that have all but as many as the best
+END_WEIGHT, PULSE_WEIGHT = 1.2, 2.0
 AGREE_S = 0.012  # ends of rows that speak for the same start
 PULSE_FOOT = 0.2  # of a pulse's width
 
@@ -72,24 +82,62 @@ def ends_beside(page: Followed, pulse: Pulse | None) -> Ends:
     return Ends(firsts, lasts, first, last, page.row_end_px, cap_px, side)
 
 
+def record_length_px(ends: Ends, expected_px: Sequence[float]) -> float:
+    """Length of the record on the page.
+
+    Args:
+        ends: Ends of the rows.
+        expected_px: Lengths that the grid allows.
+
+    Returns:
+        The usual length of the rows where that is an expected one; else the expected length by which a
+        third of the begins and ends lie apart, as on a page where pulses or letters lengthen most rows;
+        else the usual length, which then contradicts the grid.
+    """
+    usual_px = ends.length_px
+    n_pairs = len(ends.firsts) * len(ends.lasts)
+    if n_pairs == 0 or any(abs(usual_px / px - 1) <= LENGTH_TOLERANCE for px in expected_px):
+        return usual_px
+    lengths_px = ends.lasts[None] - ends.firsts[:, None]
+    off = [np.abs(lengths_px / px - 1) <= NEAR_LENGTH for px in expected_px]
+    best = max(off, key=lambda near: int(near.sum()), default=np.zeros(0, dtype=np.bool_))
+    return float(lengths_px[best].mean()) if best.sum() >= MIN_PAIRS * n_pairs else usual_px
+
+
 def start_from_ends(ends: Ends, px_per_s: float) -> float:
-    """U of the record's first sample, from where rows begin and end."""
-    last_px = LAST_SAMPLE_S * px_per_s
-    excess_px = ends.length_px - last_px
-    if len(ends.firsts) == 0 and len(ends.lasts) == 0:
-        return (ends.first + ends.last - last_px) / 2
-    if len(ends.lasts) == 0:
-        return ends.first + ends.cap_px
-    if len(ends.firsts) == 0:
-        return ends.last - last_px - ends.cap_px
-    if excess_px > 2 * (ends.cap_px + MAX_SOFT_PX):
-        # The line a pulse stands on runs into the row. Most pulses stand on the left.
-        return ends.first + ends.cap_px if ends.pulse_side == "right" else ends.last - last_px - ends.cap_px
-    if abs(excess_px) > MIN_CAP_PX:
-        # A pen's round caps, or a blurred map, lengthen rows at both ends; their middle still holds.
-        return (ends.first + ends.last - last_px) / 2
-    starts = np.r_[ends.firsts, ends.lasts - last_px]
-    return voted_start(starts, consensus(starts, ends.near_px))
+    """U of the record's first sample, from where rows begin and end.
+
+    Every row votes twice: its end less the length of a record speaks for a start as much as its begin does.
+    A pen's round cap lengthens rows at both ends by the same, at most `cap_px` and a little for a soft map;
+    how much of it the map shows is what makes begins and ends agree on most.
+    """
+    begins, stops = ends.firsts, ends.lasts - LAST_SAMPLE_S * px_per_s
+    if len(begins) == 0 and len(stops) == 0:
+        return (ends.first + ends.last - LAST_SAMPLE_S * px_per_s) / 2
+    # The line a pulse stands on runs into its row, and most pulses stand on the left.
+    weight = END_WEIGHT if ends.pulse_side is None else PULSE_WEIGHT
+    of_begin, of_stop = (weight, 1.0) if ends.pulse_side == "right" else (1.0, weight)
+    voters = np.r_[begins, stops]
+    places = np.arange(voters.min() - 2.0, voters.max() + 2.0, PLACE_PX)
+    best = (-np.inf, 0.0)
+    for cap_px in _caps(ends):
+        votes = of_begin * _votes(begins + cap_px, places) + of_stop * _votes(stops - cap_px, places)
+        votes -= UNLIKE_PEN * abs(cap_px - ends.cap_px)  # with one end alone, nothing else tells
+        if votes.max() > best[0] + 1e-9:
+            best = (float(votes.max()), float(places[votes >= votes.max() - NEARLY].mean()))
+    return best[1]
+
+
+def _caps(ends: Ends) -> NDArray[np.float64]:
+    """By how much rows may be longer than the record, at each end."""
+    return np.arange(0.0, ends.cap_px + SOFT_PX + 0.01, CAP_STEP_PX)
+
+
+def _votes(starts: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How much these starts speak for each place: fully within rounding, hardly if far away."""
+    off = np.abs(starts[:, None] - places[None])
+    near = np.exp(-0.5 * np.square(np.maximum(off - ROUNDING_PX, 0.0) / SPREAD_PX))
+    return np.asarray((near + FAR_VOTE * np.exp(-0.5 * np.square(off / FAR_PX))).sum(axis=0))
 
 
 def ends_agreement(ends: Ends, start_px: float, px_per_s: float) -> float:
@@ -99,24 +147,6 @@ def ends_agreement(ends: Ends, start_px: float, px_per_s: float) -> float:
     begin = np.abs(ends.firsts - start_px) if len(ends.firsts) else np.inf
     end = np.abs(ends.lasts - LAST_SAMPLE_S * px_per_s - start_px) if len(ends.lasts) else np.inf
     return float(np.mean(np.minimum(begin, end) <= ends.cap_px + MIN_CAP_PX + AGREE_S * px_per_s))
-
-
-def voted_start(starts: NDArray[np.float64], near: float) -> float:
-    """Start on which most rows agree.
-
-    Args:
-        starts: Starts in px, each known to half a pixel to either side: ink begins in the first column, and
-            ends in the last, whose middle the trace reaches.
-        near: Where it should be, within 2 px.
-
-    Returns:
-        Middle of the places that most of them allow. Rows lie differently within their pixels, so it is
-        closer than half of one.
-    """
-    places = near + np.arange(-2.0, 2.0, 0.02)
-    misses = np.maximum(np.abs(places[:, None] - starts[None]) - 0.5, 0.0)
-    votes = np.exp(-np.square(misses / 0.15)).sum(axis=1)
-    return float(places[votes >= votes.max() - 0.3].mean())
 
 
 def break_times(chosen: Hypothesis) -> list[list[float]]:

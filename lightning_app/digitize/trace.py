@@ -132,7 +132,7 @@ def trace_edges(probability: Array, paths: NDArray[np.intp]) -> list[Edges]:
     for at in LEVELS:
         here = (level == at) & (ink >= MIN_INK)
         if here.any():
-            a, b = _run_around(probability >= np.float32(at), paths)
+            a, b = run_around(probability >= np.float32(at), paths)
             first, last = np.where(here, a, first), np.where(here, b, last)
     top = _edge(probability, first, -1, level)
     bottom = _edge(probability, last, 1, level)
@@ -151,7 +151,7 @@ def _ink_near(probability: Array, paths: NDArray[np.intp]) -> NDArray[np.float64
     return np.asarray(np.max(near, axis=0), dtype=np.float64)
 
 
-def _run_around(
+def run_around(
     inked: NDArray[np.bool_], paths: NDArray[np.intp]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """First and last y of the run under (or within 2 px of) each path; -1 where there is none."""

@@ -8,7 +8,7 @@ import pytest
 from datamodules.layout import LEADS, load_layout
 from datamodules.rendering import varied
 from datamodules.rendering.damage import DARKEST, readable_share
-from datamodules.rendering.variety import VARIED, Finish
+from datamodules.rendering.variety import FAXED, VARIED, Finish
 from tests.datamodules.rendering.recordings import beats
 
 FINISHES = [finish for finish in get_args(Finish) if finish != "wide"]
@@ -28,7 +28,7 @@ def pages():
 
 def test_pages_come_in_one_bit_grey_and_colour(pages):
     for (finish, _), page in pages.items():
-        assert page.is_binary == (finish not in ("grey", "colour"))
+        assert page.is_binary == (finish not in ("grey", "colour", "reduced", "enlarged"))
         assert page.image.ndim == (3 if finish == "colour" else 2)
         assert page.image.shape[:2] == page.mask.shape == (page.geometry.height, page.geometry.width)
         assert max(page.mask.shape) <= max(VARIED.max_side_px)
@@ -87,3 +87,19 @@ def test_one_key_one_page():
     first, again = page_of("colour", 3), page_of("colour", 3)
     assert np.array_equal(first.image, again.image)
     assert first.geometry == again.geometry
+
+
+@pytest.mark.parametrize("finish", ["reduced", "enlarged"])
+def test_pages_that_had_one_bit_elsewhere_are_grey_at_the_edges_of_ink_only(pages, finish):
+    for seed in range(2):
+        image = pages[finish, seed].image
+        between = np.mean((image > 60) & (image < 195))
+        assert 0 < between < 0.35
+        assert np.mean(image > 195) > 0.4
+
+
+def test_faxed_pages_are_mostly_one_bit():
+    weights = dict(FAXED.finishes)
+    assert sum(weights.values()) == pytest.approx(1)
+    assert sum(weights[finish] for finish in ("grey", "colour", "reduced", "enlarged")) < 0.35
+    assert replace(FAXED, name=VARIED.name, finishes=VARIED.finishes, shipped_layout_share=0.7) == VARIED
