@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,11 +30,11 @@ from datamodules.cohort import Cohort, Scan
 from datamodules.layout import LEADS, Layout
 from datamodules.signals import RATE_HZ, resampled
 from lightning_app.digitize.reader import Reader, load_reader
-from lightning_app.digitize.results import Digitized
+from lightning_app.digitize.results import Digitized, SegmentReading
 from lightning_app.evaluate.agreement import bootstrap_mean
 from lightning_app.evaluate.scan_rows import MIN_COVERAGE, drawn_only
 from lightning_app.evaluate.segmentation import within_tolerance
-from lightning_app.evaluate.signals import record_metrics
+from lightning_app.evaluate.signals import coverage, pcc, record_metrics
 
 Cause = Literal["refused", "layout", "scale", "trace", "signal", "good"]
 CAUSES: tuple[Cause, ...] = ("refused", "layout", "scale", "trace", "signal", "good")
@@ -46,9 +47,24 @@ _reader: Reader | None = None
 _cohort: Cohort | None = None
 
 
+@dataclass(frozen=True)
+class Reading:
+    """One scan read as an unknown page.
+
+    Attributes:
+        page: `state` (`read` or a refusal's code), `cause`, `wrong`; errors of scale; PCC, worst lead's PCC,
+            SNR and coverage of the signal; recall, precision and F1 of the mask within 2 px.
+        leads: One row per stretch of a lead: its PCC at zero lag and coverage, the confidence it was given,
+            and the evidence that follows from; none for a page that was refused.
+    """
+
+    page: dict[str, Any]
+    leads: list[dict[str, Any]]
+
+
 def read_cohort(
     folder: Path, weights: Path, workers: int, on_progress: Callable[[int, int], None]
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read every scan that has a signal, a layout and a scale to compare with.
 
     Args:
@@ -58,18 +74,19 @@ def read_cohort(
         on_progress: Called with (done, total).
 
     Returns:
-        One row per scan, see `reading_row`.
+        One row per scan, and one per stretch of a lead; see `Reading`.
     """
     scans = [scan for scan in Cohort.open(folder).scans if scan.signal and scan.layout]
     load_reader(weights)  # tells what is wrong with it once, and here
-    rows = []
+    readings: list[Reading] = []
     # Forked workers would inherit torch's threads, which do not survive a fork.
     context = multiprocessing.get_context("forkserver")
     with context.Pool(min(workers, len(scans)) or 1, _open, (folder, weights)) as pool:
-        for row in pool.imap(_row_of, scans):
-            rows.append(row)
-            on_progress(len(rows), len(scans))
-    return pd.DataFrame(rows)
+        for reading in pool.imap(_reading_of, scans):
+            readings.append(reading)
+            on_progress(len(readings), len(scans))
+    leads = [lead for reading in readings for lead in reading.leads]
+    return pd.DataFrame([reading.page for reading in readings]), pd.DataFrame(leads)
 
 
 def _open(folder: Path, weights: Path) -> None:
@@ -80,13 +97,13 @@ def _open(folder: Path, weights: Path) -> None:
     _reader, _cohort = load_reader(weights), Cohort.open(folder)
 
 
-def _row_of(scan: Scan) -> dict[str, Any]:
+def _reading_of(scan: Scan) -> Reading:
     assert _reader is not None
     assert _cohort is not None
-    return reading_row(_reader, _cohort, scan)
+    return read_scan(_reader, _cohort, scan)
 
 
-def reading_row(reader: Reader, cohort: Cohort, scan: Scan) -> dict[str, Any]:
+def read_scan(reader: Reader, cohort: Cohort, scan: Scan) -> Reading:
     """Read one scan as an unknown page.
 
     Args:
@@ -95,17 +112,17 @@ def reading_row(reader: Reader, cohort: Cohort, scan: Scan) -> dict[str, Any]:
         scan: Has a signal and a layout.
 
     Returns:
-        `state` (`read` or a refusal's code), `cause`, `wrong`; errors of scale; PCC, worst lead's PCC, SNR
-        and coverage of the signal; recall, precision and F1 of the mask within 2 px.
+        How well it was read.
     """
     result, mask = reader.read(cohort.load_page(scan))
     row: dict[str, Any] = {"scan_id": scan.scan_id, "patient_id": scan.patient_id, "layout": scan.layout}
     if scan.mask is not None:
         row |= within_tolerance(mask, cohort.load_mask(scan) > 0)
     if not isinstance(result, Digitized):
-        return row | {"state": result.code, "cause": "refused", "wrong": False, "reason": result.reason}
-    layout = cohort.layouts[scan.layout]
-    row |= _signal_numbers(result, resampled(cohort.load_signal(scan), RATE_HZ).mv, layout)
+        refused = {"state": result.code, "cause": "refused", "wrong": False, "reason": result.reason}
+        return Reading(row | refused, [])
+    true_mv = resampled(cohort.load_signal(scan), RATE_HZ).mv
+    row |= _signal_numbers(result, true_mv, cohort.layouts[scan.layout])
     row |= {
         "state": "read",
         "read_layout": result.layout,
@@ -116,7 +133,22 @@ def reading_row(reader: Reader, cohort: Cohort, scan: Scan) -> dict[str, Any]:
     same_layout = result.layout == scan.layout and result.quarter_turns == 0
     row["cause"] = _cause(row, same_layout)
     row["wrong"] = not same_layout or _worst_scale(row) > WRONG_SCALE or not row["pcc"] >= WRONG_PCC
-    return row
+    return Reading(row, [_lead_row(scan.scan_id, true_mv, segment) for segment in result.segments])
+
+
+def _lead_row(scan_id: str, true_mv: NDArray[np.float32], segment: SegmentReading) -> dict[str, Any]:
+    first = round(segment.start_s * RATE_HZ)
+    true = true_mv[LEADS.index(segment.lead), first : first + len(segment.mv)]
+    read = segment.mv[: len(true)]
+    evidence = {} if segment.evidence is None else asdict(segment.evidence)
+    return {
+        "scan_id": scan_id,
+        "lead": segment.lead,
+        "start_s": segment.start_s,
+        "pcc": pcc(read, true),
+        "coverage": coverage(read, true),
+        "confidence": segment.confidence,
+    } | evidence
 
 
 def _signal_numbers(result: Digitized, true_mv: NDArray[np.float32], layout: Layout) -> dict[str, float]:
@@ -126,7 +158,15 @@ def _signal_numbers(result: Digitized, true_mv: NDArray[np.float32], layout: Lay
         {LEADS[k]: result.mv[k] for k in printed}, {LEADS[k]: shown[k] for k in printed}, RATE_HZ
     )
     overall = {
-        name: scores.overall[name] for name in ("pcc", "rmse_mv", "snr_db", "snr_kaggle2025_db", "gain")
+        name: scores.overall[name]
+        for name in (
+            "pcc",
+            "pcc_best_lag",
+            "rmse_mv",
+            "snr_db",
+            "snr_kaggle2025_db",
+            "gain",
+        )
     }
     return overall | {
         "worst_pcc": min((lead["pcc"] for lead in scores.leads.values()), default=math.nan),
@@ -179,6 +219,7 @@ def summary(rows: pd.DataFrame) -> dict[str, Any]:
         found["signal, scans read"] = {
             "PCC mean": _mean_of(read, "pcc"),
             "PCC median": round(float(read["pcc"].median()), 4),
+            "PCC at the best lag, median": round(float(read["pcc_best_lag"].median()), 4),
             "worst lead's PCC, median": round(float(read["worst_pcc"].median()), 4),
             "SNR dB, median": round(float(read["snr_db"].median()), 2),
             "Kaggle 2025 SNR dB, median": round(float(read["snr_kaggle2025_db"].median()), 2),

@@ -47,19 +47,34 @@ def pack(sweep: Path, out: Path | None, px_per_mm: tuple[float, float]) -> None:
     "--weights", type=click.Path(path_type=Path), help="A cell or a packed reader, not the shipped."
 )
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="CSV with a row per scan.")
+@click.option(
+    "--leads",
+    "leads_out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="CSV with a row per lead: what its confidence follows from, and whether it held.",
+)
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; one a core if left out.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def check(cohort: Path, weights: Path | None, out: Path | None, workers: int | None, as_json: bool) -> None:
+def check(
+    cohort: Path,
+    weights: Path | None,
+    out: Path | None,
+    leads_out: Path | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
     """Read every scan of COHORT as an unknown page and compare with its truth."""
     from lightning_app.digitize.reader import SHIPPED
     from lightning_app.prepare import cores
     from lightning_app.reader_check import read_cohort, summary
 
     with Counter("reading scans") as counter:
-        rows = read_cohort(cohort, weights or SHIPPED, workers or cores(), counter.show)
+        pages, leads = read_cohort(cohort, weights or SHIPPED, workers or cores(), counter.show)
     if out is not None:
-        rows.to_csv(out, index=False)
-    found = summary(rows)
+        pages.to_csv(out, index=False, float_format="%.5g")
+    if leads_out is not None:
+        leads.to_csv(leads_out, index=False, float_format="%.5g")
+    found = summary(pages)
     click.echo(json.dumps(found, indent=1) if as_json else _as_text(found))
 
 

@@ -7,7 +7,7 @@ import pytest
 from datamodules.cohort import Cohort
 from datamodules.rendering.make import make_cohort
 from lightning_app.digitize.reader import Reader
-from lightning_app.reader_check import CAUSES, reading_row, summary
+from lightning_app.reader_check import CAUSES, read_scan, summary
 
 
 @pytest.fixture(scope="module")
@@ -23,17 +23,23 @@ def drawn_by_hand(cohort, scan, change=lambda mask: mask):
 
 def test_a_perfect_mask_is_read_well(cohort):
     scan = cohort.scans[0]
-    row = reading_row(drawn_by_hand(cohort, scan), cohort, scan)
+    reading = read_scan(drawn_by_hand(cohort, scan), cohort, scan)
+    row = reading.page
     assert (row["state"], row["wrong"], row["read_layout"]) == ("read", False, "3x4+1")
     assert row["cause"] in ("good", "signal")
     assert row["f1_2px"] == 1.0
     assert row["pcc"] > 0.95
     assert abs(row["px_per_s_error"]) < 0.02
+    assert len(reading.leads) == 13  # twelve, and the rhythm strip
+    assert min(lead["pcc"] for lead in reading.leads) > 0.9
+    assert {"ink", "own", "slim", "laws", "ends", "size_px"} <= set(reading.leads[0])
 
 
 def test_an_empty_mask_is_a_refusal_and_not_wrong(cohort):
     scan = cohort.scans[0]
-    row = reading_row(drawn_by_hand(cohort, scan, np.zeros_like), cohort, scan)
+    reading = read_scan(drawn_by_hand(cohort, scan, np.zeros_like), cohort, scan)
+    row = reading.page
+    assert reading.leads == []
     assert (row["state"], row["cause"], row["wrong"]) == ("NO_WAVEFORM", "refused", False)
 
 
@@ -46,7 +52,7 @@ def test_another_scans_trace_counts_as_wrong_if_it_is_read(cohort):
         other[: piece.shape[0], : piece.shape[1]] = piece
         return other
 
-    row = reading_row(drawn_by_hand(cohort, ours, swapped), cohort, ours)
+    row = read_scan(drawn_by_hand(cohort, ours, swapped), cohort, ours).page
     assert row["wrong"] == (row["state"] == "read")
     assert row["f1_2px"] < 0.9
 
@@ -59,6 +65,7 @@ def test_the_summary_counts_every_scan_once():
             "cause": ["good", "scale", "refused", "layout"],
             "wrong": [False, False, False, True],
             "pcc": [0.99, 0.97, np.nan, 0.2],
+            "pcc_best_lag": [0.99, 0.98, np.nan, 0.3],
             "worst_pcc": [0.97, 0.96, np.nan, -0.5],
             "snr_db": [15.0, 12.0, np.nan, -3.0],
             "snr_kaggle2025_db": [16.0, 13.0, np.nan, -2.0],

@@ -46,6 +46,20 @@ def test_every_layout_is_recognised_and_read(name):
     assert pcc.mean() > (0.95 if name == "12x1" else 0.97)
 
 
+@pytest.mark.parametrize("turns", [0, 1])
+def test_the_mask_of_a_reading_holds_its_traces_and_nothing_beside_them(turns):
+    layout = known_layouts()["3x4"]
+    page = draw(MV, layout.rows, pulse=True, degrees=0.6)
+    spoilt = page.mask.copy()
+    cv2.putText(spoilt, "Vent. rate 79", (60, 28), cv2.FONT_HERSHEY_PLAIN, 1.5, 1, 2)  # taken for trace
+    result = digitize_page(as_page(np.rot90(page.ink, turns)), np.rot90(spoilt, turns).astype(np.float32))
+    assert isinstance(result, Digitized)
+    mask = np.rot90(result.mask, -turns)
+    near = cv2.dilate(page.mask, np.ones((3, 3), np.uint8))
+    assert np.mean(near[mask] > 0) > 0.995
+    assert mask[page.mask > 0].mean() > 0.99
+
+
 @pytest.mark.parametrize(("turns", "name"), [(1, "6x2"), (2, "four_line"), (3, "3x4")])
 def test_turned_pages_are_turned_back(turns, name):
     layout = known_layouts()[name]
