@@ -24,6 +24,10 @@ MIN_CHECK = 0.8  # mean of the laws; rendered pages keep them to .83 and more
 MIN_EACH_CHECK = 0.5
 MIN_ENDS = 0.3  # of the rows must begin or end where the record does
 BEYOND_DOUBT = 0.95
+# Height of a lead, its .3 to its 99.7 % quantile, median over twelve: 294 records of PTB-XL, Ningbo and LUDB.
+HEIGHT_QUANTILES = (0.003, 0.997)
+USUAL_HEIGHT_MV, HEIGHT_LOG_SD = 0.97, 0.32
+GAIN_PRIOR = {10.0: 0.9, 5.0: 0.05, 20.0: 0.05}  # mm/mV; carts print 10 unless somebody changed it
 # Of 1, and of the features of `Evidence` in their order.
 WEIGHTS = (-35.6, 12.0, 7.0, 1.0, 12.0, 7.0, 1.0)
 
@@ -106,6 +110,32 @@ def refuse_if_doubtful(segments: Sequence[SegmentReading], checks: Mapping[str, 
             "check that the page is complete and the layout known; see the mask",
             checks=dict(checks),
         )
+
+
+def refuse_if_gain_is_unlikely(segments: Sequence[SegmentReading]) -> None:
+    """Refuse a page whose gain was taken for granted and whose traces are as high as at another gain.
+
+    Raises:
+        DigitizeRefusal: `SCALE_UNKNOWN`.
+    """
+    heights_mv = [np.ptp(np.nanquantile(s.mv, HEIGHT_QUANTILES)) for s in segments if np.isfinite(s.mv).any()]
+    usual_mv = float(np.median(heights_mv)) if heights_mv else 0.0
+    likely = {gain: prior * _likelihood(usual_mv * 10.0 / gain) for gain, prior in GAIN_PRIOR.items()}
+    best = max(likely, key=lambda gain: likely[gain])
+    if best != 10.0:
+        raise DigitizeRefusal(
+            "SCALE_UNKNOWN",
+            f"no calibration pulse, and at 10 mm/mV the traces would be {usual_mv:.2g} mV high: "
+            f"{best:g} mm/mV is likelier",
+            "give the gain with --mm-per-mv",
+            height_mv=usual_mv,
+        )
+
+
+def _likelihood(height_mv: float) -> float:
+    """Of traces this high, up to a factor; heights are log-normal."""
+    off = np.log(max(height_mv, 1e-3) / USUAL_HEIGHT_MV) / HEIGHT_LOG_SD
+    return float(np.exp(-0.5 * off**2))
 
 
 def laws_hold(checks: Mapping[str, float]) -> bool:

@@ -170,6 +170,8 @@ def _digitize(
     stop_px, rim_px = start_px + DURATION_S * scale.px_per_s, followed.radius_px + 1
     segments = [_read(followed, calibrated, segment, laws, turns) for segment in chosen.layout.segments]
     confidence.refuse_if_doubtful(segments, checks, calibrated.ends)
+    if scale.gain_is_assumed:
+        confidence.refuse_if_gain_is_unlikely(segments)
     if not confidence.beyond_doubt(checks):
         refuse_if_mirrored(segments)
     return Digitized(

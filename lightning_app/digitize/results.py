@@ -54,6 +54,7 @@ class Scale:
         mm_per_mv: Gain, None without a grid.
         px_per_mm: (x, y) pixels per millimetre, None without a grid.
         assumptions: What could not be measured and was taken for granted.
+        gain_is_assumed: Whether the gain is among that.
     """
 
     px_per_s: float
@@ -64,6 +65,7 @@ class Scale:
     mm_per_mv: float | None = None
     px_per_mm: tuple[float, float] | None = None
     assumptions: tuple[str, ...] = ()
+    gain_is_assumed: bool = False
 
 
 @dataclass(frozen=True)

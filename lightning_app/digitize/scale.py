@@ -112,6 +112,7 @@ def settle_scale(grid: Grid, pulse: Pulse | None, row_px: float | None, declared
         mm_per_mv=gain,
         px_per_mm=(mm_x, mm_y),
         assumptions=(*assumptions, *voltage_note),
+        gain_is_assumed=bool(voltage_note),
     )
 
 

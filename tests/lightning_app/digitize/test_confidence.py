@@ -3,7 +3,13 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from lightning_app.digitize.confidence import gather, laws_kept, probability, refuse_if_doubtful
+from lightning_app.digitize.confidence import (
+    gather,
+    laws_kept,
+    probability,
+    refuse_if_doubtful,
+    refuse_if_gain_is_unlikely,
+)
 from lightning_app.digitize.results import DigitizeRefusal, Evidence
 from lightning_app.digitize.trace import Edges
 
@@ -52,3 +58,21 @@ def test_rows_that_begin_anywhere_are_refused():
     with pytest.raises(DigitizeRefusal, match="begin or end"):
         refuse_if_doubtful([Whole()], {"einthoven": 1.0}, ends=0.2)
     refuse_if_doubtful([Whole()], {"einthoven": 1.0}, ends=0.8)
+
+
+class Beating:
+    """A lead this high, in mV at 10 mm/mV."""
+
+    def __init__(self, height_mv):
+        self.mv = height_mv * np.exp(-np.square((np.arange(500) % 100 - 50) / 5.0))
+
+
+@pytest.mark.parametrize(("height_mv", "gain"), [(3.5, "20"), (0.3, "5")])
+def test_traces_as_high_as_at_another_gain_need_a_declared_one(height_mv, gain):
+    with pytest.raises(DigitizeRefusal, match=f"{gain} mm/mV is likelier"):
+        refuse_if_gain_is_unlikely([Beating(height_mv)] * 3)
+
+
+@pytest.mark.parametrize("height_mv", [0.6, 1.0, 1.7])
+def test_traces_of_usual_height_are_taken_at_the_usual_gain(height_mv):
+    refuse_if_gain_is_unlikely([Beating(height_mv)] * 3)
