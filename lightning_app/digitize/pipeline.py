@@ -24,7 +24,15 @@ from lightning_app.digitize.marks import start_from_marks
 from lightning_app.digitize.mirror import refuse_if_mirrored
 from lightning_app.digitize.pulse import MIN_UNUSUAL_SCORE, Pulse, find_pulse, without_grid
 from lightning_app.digitize.record import assemble
-from lightning_app.digitize.results import RATE_HZ, Digitized, DigitizeRefusal, Refusal, Scale, SegmentReading
+from lightning_app.digitize.results import (
+    RATE_HZ,
+    Digitized,
+    DigitizeRefusal,
+    NumberedRows,
+    Refusal,
+    Scale,
+    SegmentReading,
+)
 from lightning_app.digitize.rows import clean_mask, lies_on_its_side, mended, without_frame
 from lightning_app.digitize.scale import (
     DURATION_S,
@@ -106,7 +114,7 @@ def digitize_page(
             return _digitize_shrunk(page, probability, wanted, declared, predict)
         return _digitize(page, probability, wanted, declared, predict)
     except DigitizeRefusal as refusal:
-        return Refusal(refusal.code, refusal.reason, refusal.remedy, refusal.details)
+        return Refusal(refusal.code, refusal.reason, refusal.remedy, refusal.details, refusal.rows)
 
 
 def _digitize_shrunk(
@@ -159,10 +167,10 @@ def _digitize(
         upright = predict(np.ascontiguousarray(np.rot90(page.ink, turns)))
     followed = follow_page(grid_ink, dark, mended(without_frame(upright)))
     pulse = _pulse(followed)
-    calibrated = _calibrated(followed, pulse, declared, wanted)
+    calibrated = _calibrated(followed, pulse, declared, wanted, turns)
     if pulse is not None and pulse.upside_down != calibrated.chosen.upside_down:
         # Twelve leads know better which way is up than one rectangle, which the grid may have drawn.
-        calibrated = _calibrated(followed, None, declared, wanted)
+        calibrated = _calibrated(followed, None, declared, wanted, turns)
     scale, start_px, chosen = calibrated.scale, calibrated.start_px, calibrated.chosen
     followed = follow_again(followed, _break_columns(followed, chosen, start_px, scale.px_per_s))
     checks = dict(chosen.checks)
@@ -190,17 +198,31 @@ def _digitize(
 
 
 def _calibrated(
-    page: Followed, pulse: Pulse | None, declared: Declared, wanted: Layout | None
+    page: Followed, pulse: Pulse | None, declared: Declared, wanted: Layout | None, turns: int
 ) -> _Calibrated:
     ends = ends_beside(page, pulse)
     row_px = record_length_px(ends, expected_row_px(page.grid))
     scale = settle_scale(page.grid, pulse, row_px, declared)
     start_px = start_from_ends(ends, scale.px_per_s)
-    chosen = choose_layout(_rows_for_checks(page, start_px, scale), wanted)
+    try:
+        chosen = choose_layout(_rows_for_checks(page, start_px, scale), wanted)
+    except DigitizeRefusal as refusal:
+        refusal.rows = _numbered_rows(page, scale, start_px, turns)
+        raise
     marked_px = _start_from_marks(page, chosen, start_px, scale)
     if marked_px is None:
         return _Calibrated(scale, start_px, chosen, ends_agreement(ends, start_px, scale.px_per_s))
     return _Calibrated(scale, marked_px, choose_layout(_rows_for_checks(page, marked_px, scale), wanted), 1.0)
+
+
+def _numbered_rows(page: Followed, scale: Scale, start_px: float, turns: int) -> NumberedRows:
+    """Read every row as one lead that has a number for a name."""
+    layout = Layout("unknown", DURATION_S, tuple((f"row {n + 1}",) for n in range(len(page.edges))))
+    calibrated = _Calibrated(scale, start_px, Hypothesis(layout, False, {}, 0.0), 0.0)
+    rows = tuple(
+        _read(page, calibrated, segment, confidence.laws_kept({}), turns) for segment in layout.segments
+    )
+    return NumberedRows(rows, scale)
 
 
 def _start_from_marks(page: Followed, chosen: Hypothesis, start_px: float, scale: Scale) -> float | None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from datamodules.files import write_atomic
 from datamodules.layout import LEADS
 from datamodules.page import write_mask_png
-from lightning_app.digitize.results import RATE_HZ, Digitized, Refusal, SegmentReading
+from lightning_app.digitize.results import RATE_HZ, Digitized, NumberedRows, Refusal, SegmentReading
 
 SCHEMA_VERSION = 1
 ADC_PER_MV = 1000.0
@@ -64,28 +64,38 @@ def _merge(lead: NDArray[np.float64], weight: NDArray[np.float64], part: Segment
     weight[:] = total
 
 
-def write_record(folder: Path, name: str, result: Digitized) -> None:
-    """Write NAME.hea and NAME.dat: WFDB, 16 bit, mV, 500 Hz, NaN as WFDB's invalid sample."""
+def write_record(folder: Path, name: str, leads: Sequence[str], mv: NDArray[np.float32]) -> list[Path]:
+    """Write NAME.hea and NAME.dat: WFDB, 16 bit, mV, 500 Hz, NaN as WFDB's invalid sample.
+
+    Args:
+        folder: Where they go.
+        name: Their stem.
+        leads: Names.
+        mv: (leads, n) mV at 500 Hz.
+    """
     import wfdb  # takes a second, and a refused page leaves no record
 
     wfdb.wrsamp(
         name,
-        fs=result.rate_hz,
-        units=["mV"] * len(LEADS),
-        sig_name=list(LEADS),
-        p_signal=result.mv.T.astype(np.float64),
-        fmt=["16"] * len(LEADS),
-        adc_gain=[ADC_PER_MV] * len(LEADS),
-        baseline=[0] * len(LEADS),
+        fs=RATE_HZ,
+        units=["mV"] * len(leads),
+        sig_name=list(leads),
+        p_signal=mv.T.astype(np.float64),
+        fmt=["16"] * len(leads),
+        adc_gain=[ADC_PER_MV] * len(leads),
+        baseline=[0] * len(leads),
         write_dir=str(folder),
     )
+    return [folder / f"{name}.hea", folder / f"{name}.dat"]
 
 
 def write_reading(
     folder: Path, name: str, result: Digitized | Refusal, page: NDArray[np.uint8] | None,
     mask: NDArray[np.bool_] | None,
 ) -> list[Path]:  # fmt: skip
-    """Write everything that is known about a page; a refusal gets its JSON, and its mask if there is one.
+    """Write everything that is known about a page.
+
+    A refusal gets its JSON, its mask if there is one, and numbered rows if only their layout is unknown.
 
     Args:
         folder: Where the files go; it exists.
@@ -101,13 +111,23 @@ def write_reading(
     if mask is not None:
         files.append(folder / f"{name}.mask.png")
         write_mask_png(files[-1], mask)
-    if isinstance(result, Digitized) and page is not None:
-        write_record(folder, name, result)
-        overlay = folder / f"{name}.overlay.png"
-        write_atomic(overlay, _png(draw_overlay(page, result)))
-        files += [folder / f"{name}.hea", folder / f"{name}.dat", overlay]
+    segments = _segments(result)
+    if segments and page is not None:
+        files.append(folder / f"{name}.overlay.png")
+        write_atomic(files[-1], _png(draw_overlay(page, segments)))
+    if isinstance(result, Digitized):
+        files += write_record(folder, name, LEADS, result.mv)
+    elif segments:
+        names = [segment.lead for segment in segments]
+        files += write_record(folder, f"{name}_rows", names, np.stack([segment.mv for segment in segments]))
     write_atomic(files[0], (json.dumps(describe(result), indent=1) + "\n").encode())
     return files
+
+
+def _segments(result: Digitized | Refusal) -> tuple[SegmentReading, ...]:
+    if isinstance(result, Digitized):
+        return result.segments
+    return result.rows.rows if result.rows else ()
 
 
 def _png(rgb: NDArray[np.uint8]) -> bytes:
@@ -117,12 +137,12 @@ def _png(rgb: NDArray[np.uint8]) -> bytes:
     return encoded.tobytes()
 
 
-def draw_overlay(page: NDArray[np.uint8], result: Digitized) -> NDArray[np.uint8]:
+def draw_overlay(page: NDArray[np.uint8], segments: Sequence[SegmentReading]) -> NDArray[np.uint8]:
     """Draw what was read onto the page, each lead in its own colour.
 
     Args:
         page: (H, W) ink or (H, W, 3) RGB.
-        result: The reading.
+        segments: What was read.
 
     Returns:
         (H, W, 3) uint8 RGB, the page paled.
@@ -130,8 +150,9 @@ def draw_overlay(page: NDArray[np.uint8], result: Digitized) -> NDArray[np.uint8
     rgb = page if page.ndim == 3 else np.repeat((255 - page)[:, :, None], 3, axis=2)
     picture = (255 - (255 - rgb.astype(np.float32)) * 0.45).astype(np.uint8)
     picture = np.ascontiguousarray(picture)
-    for segment in result.segments:
-        colour = COLOURS[LEADS.index(segment.lead)]
+    for segment in segments:
+        number = LEADS.index(segment.lead) if segment.lead in LEADS else segment.row
+        colour = COLOURS[number % len(COLOURS)]
         for piece in _pieces(segment.path_px):
             points = np.round(piece * 16).astype(np.int32).reshape(-1, 1, 2)
             cv2.polylines(picture, [points], False, colour, 1, cv2.LINE_AA, 4)
@@ -159,12 +180,13 @@ def describe(result: Digitized | Refusal) -> dict[str, Any]:
     """The content of NAME.json; docs/digitize.md says what it means and what it does not."""
     if isinstance(result, Refusal):
         refusal = {"code": result.code, "reason": result.reason, "remedy": result.remedy}
-        return {
+        described = {
             "schema_version": SCHEMA_VERSION,
             "status": "refused",
             "refusal": refusal,
             "details": result.details,
         }
+        return described | (_describe_rows(result.rows) if result.rows else {})
     return {
         "schema_version": SCHEMA_VERSION,
         "status": "ok",
@@ -178,6 +200,12 @@ def describe(result: Digitized | Refusal) -> dict[str, Any]:
         "leads": {lead: _describe_lead(result, lead) for lead in LEADS},
         "parameters": _describe_parameters(result),
     }
+
+
+def _describe_rows(numbered: NumberedRows) -> dict[str, Any]:
+    """Rows without names: how much of each was found; NAME_rows.hea holds them."""
+    rows = {segment.lead: {"coverage": round(segment.coverage, 4)} for segment in numbered.rows}
+    return {"rows": rows, "scale": asdict(numbered.scale), "rate_hz": RATE_HZ}
 
 
 def _describe_parameters(result: Digitized) -> dict[str, Any]:

@@ -22,6 +22,20 @@ class DigitizeRefusal(Exception):
     def __init__(self, code: RefusalCode, reason: str, remedy: str, **details: Any) -> None:
         super().__init__(f"{code}: {reason}")
         self.code, self.reason, self.remedy, self.details = code, reason, remedy, details
+        self.rows: NumberedRows | None = None
+
+
+@dataclass(frozen=True)
+class NumberedRows:
+    """The rows of a page whose layout is not known, from top to bottom as the page lies.
+
+    Attributes:
+        rows: Each from its first to its last second; their leads are called `row 1` and so on.
+        scale: Of the page.
+    """
+
+    rows: tuple[SegmentReading, ...]
+    scale: Scale
 
 
 @dataclass(frozen=True)
@@ -33,12 +47,14 @@ class Refusal:
         reason: What was found, for people.
         remedy: What may help.
         details: What was measured until then.
+        rows: What the page shows, numbered, if nothing but its layout is unknown.
     """
 
     code: str
     reason: str
     remedy: str
     details: dict[str, Any] = field(default_factory=dict)
+    rows: NumberedRows | None = None
 
 
 @dataclass(frozen=True)

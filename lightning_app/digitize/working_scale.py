@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from datamodules.page import Page
 from lightning_app.digitize.grid import Grid, measure_grid
-from lightning_app.digitize.results import Digitized, Refusal, Scale
+from lightning_app.digitize.results import Digitized, NumberedRows, Refusal, Scale, SegmentReading
 from lightning_app.digitize.scale import SPEEDS_MM_S, Declared, mm_candidates
 
 PAGE_WIDTH_MM = 290.0  # A4 and letter across; ten seconds at 25 mm/s and their margins
@@ -49,16 +49,24 @@ class WorkingPage:
         return values
 
     def back(self, result: Digitized | Refusal) -> Digitized | Refusal:
-        """Carry a reading back to the pixels of the original page; a refusal stays as it is."""
-        if self.factor == 1.0 or isinstance(result, Refusal):
+        """Carry a reading, or the numbered rows of a refusal, back to the pixels of the original page."""
+        if self.factor == 1.0:
             return result
-        segments = tuple(
-            # Pixel centres: the middle of the first of two pixels lies a quarter into the one they came from.
-            replace(segment, path_px=(segment.path_px + 0.5) / self.factor - 0.5)
-            for segment in result.segments
+        if isinstance(result, Refusal):
+            rows = result.rows and NumberedRows(
+                self._paths_back(result.rows.rows), _shrunk(result.rows.scale, self.factor)
+            )
+            return replace(result, rows=rows)
+        return replace(
+            result,
+            segments=self._paths_back(result.segments),
+            mask=self.mask_back(result.mask),
+            scale=_shrunk(result.scale, self.factor),
         )
-        mask = self.mask_back(result.mask)
-        return replace(result, segments=segments, mask=mask, scale=_shrunk(result.scale, self.factor))
+
+    def _paths_back(self, segments: tuple[SegmentReading, ...]) -> tuple[SegmentReading, ...]:
+        # Pixel centres: the middle of the first of two pixels lies a quarter into the one they came from.
+        return tuple(replace(s, path_px=(s.path_px + 0.5) / self.factor - 0.5) for s in segments)
 
     def mask_back(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Bring a mask of the working page, (h, w) bool, to the original's size."""

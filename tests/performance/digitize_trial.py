@@ -206,7 +206,7 @@ def main() -> int:
             wrong += text.startswith("WRONG")
             if options.overlays and isinstance(result, Digitized):
                 options.overlays.mkdir(parents=True, exist_ok=True)
-                shown = draw_overlay(page.rgb if page.rgb is not None else page.ink, result)
+                shown = draw_overlay(page.rgb if page.rgb is not None else page.ink, result.segments)
                 name = f"{trial.layout}-{trial.name}".replace("/", "").replace(" ", "-")
                 cv2.imwrite(str(options.overlays / f"{name}.png"), shown[:, :, ::-1])
     print(f"{len(tried)} tried, {wrong} wrong")

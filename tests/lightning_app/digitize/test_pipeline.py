@@ -46,6 +46,20 @@ def test_every_layout_is_recognised_and_read(name):
     assert pcc.mean() > (0.95 if name == "12x1" else 0.97)
 
 
+def test_a_page_of_no_known_layout_is_refused_with_its_rows_numbered():
+    leads = ("I", "II", "V1", "V2", "V5")
+    page = draw(MV, tuple((lead,) for lead in leads), pulse=True, degrees=0.6)
+    result = read(page)
+    assert isinstance(result, Refusal)
+    assert (result.code, "5 rows" in result.reason) == ("LAYOUT_UNKNOWN", True)
+    assert [row.lead for row in result.rows.rows] == [f"row {n}" for n in range(1, 6)]
+    assert result.rows.scale.px_per_s == pytest.approx(100, rel=1e-3)
+    for row, lead in zip(result.rows.rows, leads, strict=True):
+        there = np.isfinite(row.mv)
+        assert there.mean() > 0.99
+        assert np.corrcoef(row.mv[there], MV[LEADS.index(lead)][there])[0, 1] > 0.97
+
+
 @pytest.mark.parametrize("turns", [0, 1])
 def test_the_mask_of_a_reading_holds_its_traces_and_nothing_beside_them(turns):
     layout = known_layouts()["3x4"]

@@ -8,7 +8,7 @@ import wfdb
 
 from datamodules.page import read_page
 from lightning_app.digitize.record import assemble, describe, draw_overlay, write_reading
-from lightning_app.digitize.results import Digitized, Refusal, Scale, SegmentReading
+from lightning_app.digitize.results import Digitized, NumberedRows, Refusal, Scale, SegmentReading
 from tests.lightning_app.digitize.drawing import FOUR_LINE, LEADS, heart
 
 
@@ -86,6 +86,21 @@ def test_parameters_stand_in_the_json_with_unit_or_reason():
     assert len(flat["absent"]) == 5
 
 
+def test_numbered_rows_of_an_unknown_layout_are_written_beside_the_refusal(tmp_path):
+    wave = np.sin(np.arange(5000) / 50)
+    rows = tuple(segment(f"row {n}", 0.0, n * wave) for n in (1, 2))
+    scale = Scale(100.0, 40.0, "grid", "grid")
+    refusal = Refusal("LAYOUT_UNKNOWN", "2 rows", "give it with --layout", rows=NumberedRows(rows, scale))
+    files = write_reading(tmp_path, "scan", refusal, np.zeros((100, 120), np.uint8), None)
+    assert sorted(path.name for path in files) == sorted(path.name for path in tmp_path.iterdir())
+    record = wfdb.rdrecord(str(tmp_path / "scan_rows"))
+    assert (record.fs, record.sig_name) == (500, ["row 1", "row 2"])
+    assert np.abs(record.p_signal[:, 1] - 2 * wave).max() <= 0.0006
+    described = json.loads((tmp_path / "scan.json").read_text())
+    assert (described["status"], described["rows"]["row 2"]) == ("refused", {"coverage": 1.0})
+    assert read_page(tmp_path / "scan.overlay.png").ink.shape == (100, 120)
+
+
 def test_files_of_a_refusal(tmp_path):
     refusal = Refusal("SCALE_UNKNOWN", "no grid", "give --px-per-s", {"row_px": 7.0})
     write_reading(tmp_path, "scan", refusal, np.zeros((50, 60), np.uint8), None)
@@ -94,7 +109,7 @@ def test_files_of_a_refusal(tmp_path):
 
 
 def test_overlay_is_coloured_where_the_trace_is():
-    picture = draw_overlay(np.zeros((100, 120), np.uint8), reading([segment("II", 0.0, np.zeros(5000))]))
+    picture = draw_overlay(np.zeros((100, 120), np.uint8), [segment("II", 0.0, np.zeros(5000))])
     coloured = np.ptp(picture.astype(int), axis=2) > 60
     assert coloured[40, 12:88].all()
     assert not coloured[60:].any()
