@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lightning_app.engines import Job, Slot
 from tests.lightning_app.engines.work import _started
+from tests.shared import wait_for
 
 
 def finish_slowly(job: Job, slot: Slot) -> int:
@@ -19,6 +20,17 @@ def finish_slowly(job: Job, slot: Slot) -> int:
     time.sleep(1.5)
     used = os.environ.get("OMP_NUM_THREADS"), os.environ.get("CUDA_VISIBLE_DEVICES")
     (job.sweep_dir / f"{job.key}.done").write_text(f"{used[0]} {used[1]}")
+    return 0
+
+
+def outlast_a_loss(job: Job, slot: Slot) -> int:
+    """Run until a machine has been taken away, and then as long as it needs to take its cells with it."""
+    _started(job)
+    lost = job.sweep_dir / "taken-away"
+    if not lost.exists():
+        wait_for(lost.exists)
+        time.sleep(10)
+    (job.sweep_dir / f"{job.key}.done").touch()
     return 0
 
 

@@ -28,7 +28,7 @@ def run(folder: Path, keys: list[str]) -> None:
     second = cluster.add_node(**machine)
     os.environ["RAY_ADDRESS"] = cluster.address
     threading.Thread(target=_take_away, args=(cluster, second, folder, keys), daemon=True).start()
-    engine = make_engine(cluster_work.finish_slowly)
+    engine = make_engine(cluster_work.outlast_a_loss)
     slots = engine.slots(None, len(keys))
     with (folder / "events").open("a", buffering=1) as log:
         print("slots", len(slots), slots[0].threads, file=log)
