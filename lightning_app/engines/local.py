@@ -36,15 +36,16 @@ KILLED_RETRIES = 1
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def warm_up(threads: int, preload: Sequence[str] = PRELOAD) -> ForkServerContext:
+def warm_up(threads: int, preload: Sequence[str] | None = None) -> ForkServerContext:
     """Start the forkserver, which imports in the background while the sweep is being planned.
 
     Args:
         threads: Threads of a cell's process; the numeric libraries read it once, when imported.
-        preload: Modules that cells find imported.
+        preload: Modules that cells find imported; by default those of training and, unless it is off, W&B.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*preload, *(SLOW_IMPORTS if tracking_mode() != "disabled" else ())])
+    tracking = () if tracking_mode() == "disabled" else SLOW_IMPORTS
+    context.set_forkserver_preload(list((*PRELOAD, *tracking) if preload is None else preload))
     variables = {
         name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     }
@@ -83,7 +84,7 @@ class LocalEngine:
         preload: Modules imported once, before any cell.
     """
 
-    def __init__(self, work: Work, preload: Sequence[str] = PRELOAD) -> None:
+    def __init__(self, work: Work, preload: Sequence[str] | None = None) -> None:
         self._work = work
         self._preload = preload
         self._running: dict[int, _Running] = {}

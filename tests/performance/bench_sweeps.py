@@ -27,7 +27,7 @@ import yaml
 
 from lightning_app.cells import RESULT, SPEC, result_of
 from lightning_app.engines import Event, Job, Slot
-from lightning_app.engines.local import PRELOAD, LocalEngine, warm_up
+from lightning_app.engines.local import LocalEngine, warm_up
 from lightning_app.evaluate.segmentation import METRICS_VERSION, scan_metrics
 from lightning_app.planning import make_plan
 from lightning_app.specs import PlannedCell, check_sweep
@@ -79,7 +79,7 @@ def twenty_cells() -> Spent:
 
 def start_of_a_cell(folder: Path) -> Spent:
     """Start and end of a process that has torch and Lightning imported, when another was there before."""
-    context = warm_up(1, PRELOAD)
+    context = warm_up(1)
 
     def once() -> None:
         process = context.Process(target=work.finish, args=(Job(folder, "first"), Slot(0)))
