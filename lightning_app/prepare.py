@@ -113,7 +113,7 @@ def _check_leakage(preparation: Preparation) -> None:
 def _provide(content_id: str, folder: Path, recipe: CohortRecipe, preparation: Preparation, say: Say) -> None:
     """Make a cohort unless it is there; one process at a time, two sweeps may want the same one."""
     from datamodules.rendering.difficulty import DIFFICULTIES
-    from datamodules.rendering.make import make_cohort
+    from datamodules.rendering.make import SCANS_PER_PROCESS, make_cohort
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
@@ -128,7 +128,7 @@ def _provide(content_id: str, folder: Path, recipe: CohortRecipe, preparation: P
                 recipe.seed,
                 preparation.signals,
                 folder,
-                workers=preparation.workers,
+                workers=min(preparation.workers, -(-recipe.scans // SCANS_PER_PROCESS)),
                 on_progress=on_progress,
                 difficulty=DIFFICULTIES[recipe.difficulty],
             )

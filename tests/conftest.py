@@ -4,6 +4,8 @@ import os
 
 # One test process per core already runs; more threads in each would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# W&B has tests of its own; everything else is quicker without.
+os.environ["WANDB_MODE"] = "disabled"
 
 import cv2
 from hypothesis import HealthCheck, settings

@@ -1,10 +1,14 @@
-"""What tests of several folders use: where real recordings lie, and waiting for something to happen."""
+"""What tests of several folders use: real recordings, the command line, waiting for something to happen."""
 
+import contextlib
+import io
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from lightning_app.cli import main
 
 # The real recordings are never part of the project.
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -19,3 +23,11 @@ def wait_for(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
+
+
+def inkbeat(*arguments: object) -> tuple[int, str, str]:
+    """Run a command in this process, which has everything imported; give its exit code and what it printed."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    return end.value.code, out.getvalue(), err.getvalue()

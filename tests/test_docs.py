@@ -1,17 +1,15 @@
 """What the documents say is there, and their examples run."""
 
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from datamodules.layout import load_layout
 from models.conformance import ALWAYS, WHEN_TRAINED
+from tests.shared import inkbeat
 
 ROOT = Path(__file__).resolve().parents[1]
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -54,24 +52,27 @@ def users_folder(tmp_path_factory):
     return folder
 
 
-def run_there(folder, *command):
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
-    done = subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True, env=environ)
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+@pytest.fixture
+def there(users_folder, monkeypatch):
+    """The user's folder, as the place where commands are given and Python looks first."""
+    monkeypatch.chdir(users_folder)
+    monkeypatch.syspath_prepend(users_folder)
+    return users_folder
 
 
-def test_the_documented_network_keeps_the_contract(users_folder):
+@pytest.mark.usefixtures("there")
+def test_the_documented_network_keeps_the_contract():
     blocks = re.findall(r"^```python\n(.*?)```", ARCHITECTURES, re.M | re.S)
     (check,) = [block for block in blocks if "check_segmenter(" in block]
-    run_there(users_folder, "-c", check)
+    exec(check, {})
 
 
-def test_the_documented_sweep_runs(users_folder):
+def test_the_documented_sweep_runs(there):
     (commands,) = re.findall(r"^```sh\n(.*?)```", ARCHITECTURES, re.M | re.S)
     for line in commands.splitlines():
-        run_there(users_folder, "-m", "lightning_app", *shlex.split(line)[1:])
-    results = [json.loads(path.read_text()) for path in users_folder.glob("runs/my/cells/*/result.json")]
+        code, out, err = inkbeat(*shlex.split(line)[1:])
+        assert code == 0, f"{line}\n{out}\n{err}"
+    results = [json.loads(path.read_text()) for path in there.glob("runs/my/cells/*/result.json")]
     assert [result["state"] for result in results] == ["done"]
 
 

@@ -1,13 +1,13 @@
 """Every command of the README runs."""
 
-import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.shared import inkbeat
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -38,11 +38,10 @@ def test_ci_runs_the_test_commands_that_are_named_here():
     assert {f"make {target}" for target in targets[1:]} <= set(MAKE_LINES)
 
 
-def test_commands_of_the_readme_run_one_after_the_other(tmp_path):
+def test_commands_of_the_readme_run_one_after_the_other(tmp_path, monkeypatch):
     (tmp_path / "experiments").symlink_to(ROOT / "experiments")
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
+    monkeypatch.chdir(tmp_path)
     for line in INKBEAT_LINES:
-        command = [sys.executable, "-m", "lightning_app", *shlex.split(line)[1:]]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environ)
-        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        code, out, err = inkbeat(*shlex.split(line)[1:])
+        assert code == 0, f"{line}\n{out}\n{err}"
     assert (tmp_path / "runs/smoke/report/report.html").is_file()

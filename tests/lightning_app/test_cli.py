@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lightning_app.cli import main
 from tests.lightning_app.specs_of_tiny import TINY, tiny_with
 from tests.lightning_app.sweeps import sweep_with
-from tests.shared import PATIENCE_S, wait_for
+from tests.shared import PATIENCE_S, inkbeat, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 # Without git: somebody may commit while a test runs, and a report names the commit.
@@ -33,23 +32,11 @@ def start(*arguments) -> subprocess.Popen:
     )
 
 
-def inkbeat(*arguments) -> tuple[int, str, str]:
+def apart(*arguments) -> tuple[int, str, str]:
+    """Run a command in a process of its own."""
     process = start(*arguments)
     out, err = process.communicate(timeout=400)
     return process.returncode, out, err
-
-
-@pytest.fixture
-def called(capsys, monkeypatch):
-    """The command line in this process: what a new one would give, without importing everything again."""
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-
-    def call(*arguments) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as end:
-            main([str(argument) for argument in arguments])
-        return end.value.code, *capsys.readouterr()
-
-    return call
 
 
 def written(folder: Path, content, name: str = "sweep.yaml") -> Path:
@@ -85,8 +72,8 @@ def test_light_commands_import_nothing_heavy(tmp_path, arguments):
     run_lightly(*arguments)
 
 
-def test_plan_shows_every_cell_as_json(called, tmp_path):
-    code, out, _ = called("plan", written(tmp_path, sweep_with()), "--out", tmp_path / "runs", "--json")
+def test_plan_shows_every_cell_as_json(tmp_path):
+    code, out, _ = inkbeat("plan", written(tmp_path, sweep_with()), "--out", tmp_path / "runs", "--json")
     assert code == 0
     planned = json.loads(out)["cells"]
     assert len(planned) == 4
@@ -104,8 +91,8 @@ def test_every_problem_is_printed_at_once_without_a_traceback(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_traceback_is_there_for_the_asking(called, tmp_path):
-    code, _, err = called("plan", tmp_path / "none.yaml", "--debug")
+def test_a_traceback_is_there_for_the_asking(tmp_path):
+    code, _, err = inkbeat("plan", tmp_path / "none.yaml", "--debug")
     assert code == 2
     assert "Traceback" in err
 
@@ -125,17 +112,17 @@ def test_a_traceback_is_there_for_the_asking(called, tmp_path):
         (["run", "SWEEP", "--out", "/proc/nothing"], 2),
     ],
 )
-def test_bad_input_ends_with_its_exit_code(called, tmp_path, arguments, code):
+def test_bad_input_ends_with_its_exit_code(tmp_path, arguments, code):
     sweep = written(tmp_path, sweep_with())
-    got, out, err = called(*(str(sweep) if argument == "SWEEP" else argument for argument in arguments))
+    got, out, err = inkbeat(*(str(sweep) if argument == "SWEEP" else argument for argument in arguments))
     assert got == code, err
     assert "Traceback" not in out + err
     assert err.strip()
 
 
-def test_a_cohort_that_is_not_there_is_told_before_any_work(called, tmp_path):
+def test_a_cohort_that_is_not_there_is_told_before_any_work(tmp_path):
     content = sweep_with(**{"cohorts.binary": {"path": "no/such/cohort"}})
-    code, _, err = called("run", written(tmp_path, content), "--out", tmp_path / "runs")
+    code, _, err = inkbeat("run", written(tmp_path, content), "--out", tmp_path / "runs")
     assert (code, "no/such/cohort" in err) == (3, True)
     assert not (tmp_path / "runs").exists()
 
@@ -207,10 +194,11 @@ def test_verify_finds_an_edit(undisturbed):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_stopped_and_killed_sweep_ends_as_an_undisturbed_one(undisturbed, tmp_path):
-    sweep, runs, *_ = undisturbed
-    ours = tmp_path / "runs"
-    arguments = ("run", sweep, "--out", ours, "--workers", "2", "--set", "models.1.init_args.fail_at=-1")
+def test_a_stopped_and_killed_sweep_ends_as_an_undisturbed_one(tmp_path):
+    sweep = written(tmp_path, life())
+    whole, ours = tmp_path / "whole", tmp_path / "runs"
+    healed = ("--workers", "2", "--set", "models.1.init_args.fail_at=-1")
+    arguments = ("run", sweep, "--out", ours, *healed)
 
     process = start(*arguments)
     wait_for(lambda: process.poll() is not None or list(ours.glob("tiny/cells/*/metrics.csv")))
@@ -225,12 +213,11 @@ def test_a_stopped_and_killed_sweep_ends_as_an_undisturbed_one(undisturbed, tmp_
             or any("fit" in path.read_text() for path in ours.glob("tiny/cells/*/metrics.csv"))
         )
     )
-    assert inkbeat(*arguments)[0] == 2, "a second driver on the same sweep is refused"
+    assert apart(*arguments)[0] == 2, "a second driver on the same sweep is refused"
     process.kill()
     process.communicate()
 
-    code, out, err = inkbeat(*arguments)
+    code, out, err = apart(*arguments)
     assert code == 0, err + out
-    theirs = inkbeat("run", sweep, "--out", runs, "--set", "models.1.init_args.fail_at=-1")
-    assert theirs[0] == 0
-    assert report_hashes(ours) == report_hashes(runs)
+    assert apart("run", sweep, "--out", whole, *healed)[0] == 0
+    assert report_hashes(ours) == report_hashes(whole)

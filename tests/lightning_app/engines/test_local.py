@@ -19,7 +19,7 @@ SLOTS = [Slot(0), Slot(1)]
 
 def run(function, jobs, slots=SLOTS):
     events = []
-    LocalEngine(function, preload=[]).run(jobs, slots, events.append)
+    LocalEngine(function).run(jobs, slots, events.append)
     return [(event.kind, event.key, event.exit_code) for event in events]
 
 

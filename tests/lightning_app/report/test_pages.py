@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from datamodules.errors import DataError
 from lightning_app.report import figures
 from lightning_app.report.pages import build_report
-from tests.lightning_app.report.synthetic import DEEPLAB, FCN, MODELS, Model, write_sweep
+from tests.lightning_app.report.synthetic import DEEPLAB, FCN, MODELS, Model, leave_out_drawing, write_sweep
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +19,11 @@ def finished(tmp_path_factory):
     """A finished sweep and its report."""
     sweep = write_sweep(tmp_path_factory.mktemp("runs") / "toy", scans=10)
     return sweep, build_report(sweep.root)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    leave_out_drawing(monkeypatch)
 
 
 def digest(folder):
@@ -116,6 +121,7 @@ def test_the_papers_claims_are_told_with_their_evidence(finished):
     assert "| reproduced | ResUNetCBAM: 0.9" in rows[0]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_unfinished_sweep_ranks_complete_models_and_says_what_is_missing(tmp_path):
     def done(model, fold, seed):
         if model == "ResUNetCBAM" and fold == 2:
@@ -137,6 +143,7 @@ def test_an_unfinished_sweep_ranks_complete_models_and_says_what_is_missing(tmp_
     assert paths.summary.splitlines()[-1] == told
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_no_complete_model_is_told_and_nothing_ranked(tmp_path):
     sweep = write_sweep(
         tmp_path / "begun", MODELS[:1], folds=2, scans=4, colour=False,
@@ -155,6 +162,7 @@ def test_a_report_without_results_is_refused_and_writes_nothing(tmp_path):
     assert not (sweep.root / "report").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_figure_5b_shows_the_papers_backbone_where_all_are_too_many(tmp_path, monkeypatch):
     blurs = {"resnet18": 1, "resnet50": 3, "resnet101": 2}  # resnet50 is not the best of its family
     models = [MODELS[0]] + [
@@ -172,6 +180,7 @@ def test_figure_5b_shows_the_papers_backbone_where_all_are_too_many(tmp_path, mo
     assert set(shown) == {"ResUNetCBAM", f"{FCN[-5:]} resnet50", f"{DEEPLAB[-5:]} resnet18"}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_cells_spent_stands_beside_the_report_and_not_in_it(tmp_path):
     sweep = write_sweep(tmp_path / "toy", MODELS[:2], folds=2, scans=6, colour=False, thresholds=False)
     before = digest(build_report(sweep.root).folder)
@@ -192,6 +201,7 @@ def test_what_cells_spent_stands_beside_the_report_and_not_in_it(tmp_path):
     assert (sweep.root / "cost" / "quality_against_cost.svg").is_file()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_cells_that_tell_nothing_cost_nobody_knows_what(tmp_path):
     sweep = write_sweep(tmp_path / "toy", MODELS[:1], folds=2, scans=4, colour=False, thresholds=False)
     build_report(sweep.root)
@@ -200,6 +210,7 @@ def test_cells_that_tell_nothing_cost_nobody_knows_what(tmp_path):
     assert not (sweep.root / "cost" / "quality_against_cost.png").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_cohort_that_is_gone_costs_the_pictures_only(tmp_path):
     sweep = write_sweep(tmp_path / "toy", MODELS[:1], folds=2, scans=4, colour=False, thresholds=False)
     first = build_report(sweep.root)
@@ -211,6 +222,7 @@ def test_a_cohort_that_is_gone_costs_the_pictures_only(tmp_path):
     assert (second.folder / "figures" / "fig5a.svg").is_file()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_files_of_others_in_the_report_folder_stay(tmp_path):
     sweep = write_sweep(tmp_path / "toy", MODELS[:1], folds=2, scans=4, colour=False, thresholds=False)
     (sweep.root / "report").mkdir()
