@@ -26,7 +26,7 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 
 def inkbeat(*arguments: object) -> tuple[int, str, str]:
-    """Run a command in this process, which has everything imported; give its exit code and what it printed."""
+    """Run a command in this process, which has everything imported: exit code, output and errors."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
         main([str(argument) for argument in arguments])
