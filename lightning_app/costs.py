@@ -144,7 +144,7 @@ def _tabulated() -> dict[str, float]:
 
 
 def patches_and_windows(plan: Plan) -> tuple[float, float] | None:
-    """Count patches and windows of a cell, on average over folds; None if a data set does not tell."""
+    """Count patches of 128 px and windows of a cell, on average over folds; None if a data set does not tell."""
     sweep = plan.sweep
     held_out = 1 / sweep.folds.count
     patches = _patches(plan, sweep.fit_on, 1 - held_out, sweep.training.epochs)
@@ -161,7 +161,8 @@ def _patches(plan: Plan, component: Component, share: float, epochs: int) -> flo
     from datamodules.patches import PATCHES_PER_SCAN
 
     per_scan = component.init_args.get("patches_per_scan", PATCHES_PER_SCAN)
-    return _scans(plan, component) * share * float(str(per_scan)) * epochs
+    area = (float(str(component.init_args.get("patch_px", PATCH_PX))) / PATCH_PX) ** 2
+    return _scans(plan, component) * share * float(str(per_scan)) * area * epochs
 
 
 def _cohort(component: Component) -> str:

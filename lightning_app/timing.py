@@ -16,6 +16,7 @@ import torch
 
 from lightning_app.cells import TIMING, read_leniently, write_json
 from lightning_app.costs import cost_of, windows_per_page
+from lightning_app.specs import PATCH_PX
 
 
 def add(folder: Path, **amounts: float) -> None:
@@ -85,8 +86,9 @@ class Clock(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count this process's patches; batches of another form than ours are not counted."""
-        self._patches += len(batch["image"]) if isinstance(batch, dict) and "image" in batch else 0
+        """Count this process's patches of 128 px; batches of another form than ours are not counted."""
+        if isinstance(batch, dict) and "image" in batch:
+            self._patches += batch["image"].numel() // PATCH_PX**2
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the epoch down."""

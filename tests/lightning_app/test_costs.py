@@ -36,6 +36,13 @@ def test_the_papers_cost_by_hand(tmp_path):
     assert found["unknown"] == []
 
 
+def test_larger_patches_cost_by_their_area(tmp_path):
+    plan = make_plan(load_sweep(EXPERIMENTS / "reader.yaml"), tmp_path)
+    patches, _ = costs.patches_and_windows(plan)
+    # 1000 and 39 of 40 parts of 2000 scans, 2 patches of 256 px from each, 7 and 4 epochs.
+    assert patches == pytest.approx((1000 * 7 + 1950 * 4) * 2 * 4)
+
+
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_the_cost_of_every_shipped_sweep_is_known(path, tmp_path):
     plan = make_plan(load_sweep(path), tmp_path)
