@@ -144,7 +144,7 @@ def _tabulated() -> dict[str, float]:
 
 
 def patches_and_windows(plan: Plan) -> tuple[float, float] | None:
-    """Count patches of 128 px and windows of a cell, on average over folds; None if a data set does not tell."""
+    """Count a cell's patches of 128 px and windows, the mean over folds; None if data does not tell."""
     sweep = plan.sweep
     held_out = 1 / sweep.folds.count
     patches = _patches(plan, sweep.fit_on, 1 - held_out, sweep.training.epochs)
