@@ -19,7 +19,9 @@ SEARCH_S = 0.15  # rows begin within this of where their ends say
 STEP_PX = 0.25
 APART_PX = 4.0
 MARKED_SHARE = 0.75  # of all changes
-MIN_INK = 0.25  # of a column beside the trace, beyond its surroundings; real marks show .3 and more
+MIN_INK = (
+    0.2  # of a column on either side of the trace, beyond its surroundings; real marks show .27 and more
+)
 MAX_RIVAL = 0.4  # of that ink, at any other start
 RIM = 0.25  # of a mark's ink; fainter columns beside it do not count for its middle
 
@@ -66,14 +68,14 @@ def start_from_marks(
 
 
 def _mark_profile(dark: Array, v_px: float, px_per_mm: float) -> NDArray[np.float64]:
-    """(W,) ink above and below a row's level, beyond that of the columns around."""
-    strips = []
+    """(W,) ink both above and below a row's level, beyond that of the columns around.
+
+    Names of leads stand at the changes, too, but on one side of the row.
+    """
+    sides = []
     for above_mm, below_mm in REACHES_MM:
         top = max(round(v_px + above_mm * px_per_mm), 0)
         bottom = min(round(v_px + below_mm * px_per_mm), dark.shape[0])
-        if bottom - top >= 2:
-            strips.append(dark[top:bottom].mean(axis=0))
-    if not strips:
-        return np.zeros(dark.shape[1])
-    ink = np.mean(strips, axis=0)
-    return np.asarray(ink - median_filter(ink, SURROUNDINGS_PX), dtype=np.float64)
+        ink = dark[top:bottom].mean(axis=0) if bottom - top >= 2 else np.zeros(dark.shape[1])
+        sides.append(ink - median_filter(ink, SURROUNDINGS_PX))
+    return np.asarray(np.minimum(*sides), dtype=np.float64)

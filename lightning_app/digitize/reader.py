@@ -34,6 +34,7 @@ from models.windows import OVERLAP_PX, predict_page, prepare
 WEIGHTS = "model.safetensors"
 SHIPPED = Path(__file__).parents[1] / "weights" / "reader.safetensors"
 SCHEMA_VERSION = 1
+CARD = ("model", "evaluation", "pretrain_on", "fit_on", "training", "folds", "seeds")  # of a cell's spec
 NOTHING_DECLARED = Declared()
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
@@ -145,7 +146,7 @@ def pack(cell: Path, out: Path, px_per_mm: tuple[float, float]) -> None:
         "schema_version": SCHEMA_VERSION,
         "sha256": hashlib.sha256(content).hexdigest(),
         "px_per_mm": list(px_per_mm),
-        **{name: spec[name] for name in ("model", "evaluation", "fit_on", "training", "folds", "seeds")},
+        **{name: spec[name] for name in CARD if name in spec},
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(out, content)

@@ -20,7 +20,6 @@ from lightning_app.digitize.results import RATE_HZ
 from lightning_app.digitize.scale import DURATION_S, LENGTH_TOLERANCE
 
 LAST_SAMPLE_S = DURATION_S - 1 / RATE_HZ
-MIN_CAP_PX = 0.5
 SOFT_PX = 0.5  # by which a blurred map lengthens a row beyond its cap, at each end
 CAP_STEP_PX = 0.25
 NEAR_LENGTH = 0.006  # of a length: the caps of both ends
@@ -31,7 +30,7 @@ ROUNDING_PX, SPREAD_PX = 0.2, 0.5  # ends of rows are known to a part of a pixel
 FAR_VOTE, FAR_PX = 0.08, 3.0
 NEARLY = 0.15  # of a vote: places that have all but as many as the best
 END_WEIGHT, PULSE_WEIGHT = 1.2, 2.0
-AGREE_S = 0.012  # ends of rows that speak for the same start
+AGREE_PX = 0.75  # ends of rows that speak for the same start
 PULSE_FOOT = 0.2  # of a pulse's width
 
 Side = Literal["left", "right"]
@@ -141,12 +140,19 @@ def _votes(starts: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[
 
 
 def ends_agreement(ends: Ends, start_px: float, px_per_s: float) -> float:
-    """Share of the rows that begin or end where a record from this start on does, give or take a cap."""
-    if len(ends.firsts) == 0 and len(ends.lasts) == 0:
-        return 1.0  # pulses hide both ends; they are exact
-    begin = np.abs(ends.firsts - start_px) if len(ends.firsts) else np.inf
-    end = np.abs(ends.lasts - LAST_SAMPLE_S * px_per_s - start_px) if len(ends.lasts) else np.inf
-    return float(np.mean(np.minimum(begin, end) <= ends.cap_px + MIN_CAP_PX + AGREE_S * px_per_s))
+    """Share of the rows' ends that lie where a record from this start on begins or ends, give or take a cap.
+
+    Ends on the side of a pulse, whose line runs into the rows, are not asked.
+    """
+    longest_px = ends.cap_px + SOFT_PX + AGREE_PX
+    begins, stops = ends.firsts - start_px, ends.lasts - LAST_SAMPLE_S * px_per_s - start_px
+    of_begin = (begins >= -longest_px) & (begins <= AGREE_PX)
+    of_stop = (stops >= -AGREE_PX) & (stops <= longest_px)
+    if ends.pulse_side is not None:
+        free = of_stop if ends.pulse_side == "left" else of_begin
+        return float(free.mean()) if len(free) else 1.0  # a pulse that hides the ends is exact
+    both = np.r_[of_begin, of_stop]
+    return float(both.mean()) if len(both) else 1.0
 
 
 def break_times(chosen: Hypothesis) -> list[list[float]]:
