@@ -21,6 +21,7 @@ BELOW_PX = 6  # how far a foot may lie from the row's usual level
 RIM_PX = 6  # width of the surroundings that must be light
 STEP = 1.05  # ratio of neighbouring sizes tried when nothing is known
 TILE_PERIODS = 8
+ROUNDING = 1e-6  # of differences of running sums over a page
 MIN_TILE_PX = 120
 
 Array = NDArray[np.float32]
@@ -157,8 +158,9 @@ def _best_pulse(
     best: Pulse | None = None
     for height, width in tries:
         for span in spans:
-            pulse = _best_of_size(down, along, area, span, height, width)
-            if pulse is not None and pulse.score >= max(min_score, best.score if best else 0.0):
+            wanted = max(min_score, best.score if best else 0.0)
+            pulse = _best_of_size(down, along, area, span, height, width, wanted)
+            if pulse is not None and pulse.score >= wanted:
                 best = pulse
     return best
 
@@ -172,20 +174,30 @@ def _sums(image: NDArray[np.floating], axis: int) -> NDArray[np.floating]:
 
 def _best_of_size(
     down: NDArray[np.floating], along: NDArray[np.floating], area: NDArray[np.floating],
-    span: tuple[int, int], height: float, width: float,
+    span: tuple[int, int], height: float, width: float, wanted: float,
 ) -> Pulse | None:  # fmt: skip
-    """Where a rectangle without floor is darkest along its three strokes and lightest beside them."""
+    """Where a rectangle without floor is darkest along its three strokes and lightest beside them.
+
+    None if no place can reach the score `wanted`; what lies beside the strokes is only looked at where they
+    are dark enough for it, which is hardly anywhere.
+    """
     h, w = round(height), round(width)
     level = down.shape[0] - 1 - RIM_PX - BELOW_PX
-    foot = np.arange(level - BELOW_PX, level + BELOW_PX + 1)[:, None]
-    left = np.arange(max(RIM_PX + 1, span[0]), min(span[1], along.shape[1] - 1) - w - RIM_PX)[None]
-    if left.size == 0 or w < 6 or (foot - h).min() < RIM_PX + 1:
+    feet = range(level - BELOW_PX, level + BELOW_PX + 1)
+    lefts = range(max(RIM_PX + 1, span[0]), min(span[1], along.shape[1] - 1) - w - RIM_PX)
+    if len(lefts) == 0 or w < 6 or feet.start - h < RIM_PX + 1:
         return None
-    sides = np.minimum(
-        down[foot, left] - down[foot - h, left], down[foot, left + w] - down[foot - h, left + w]
-    )
-    roof = (along[foot - h, left + w] - along[foot - h, left]) / w
+
+    def corner(sums: NDArray[np.floating], up: int, right: int) -> NDArray[np.floating]:
+        return sums[feet.start - up : feet.stop - up, lefts.start + right : lefts.stop + right]
+
+    sides = np.minimum(corner(down, 0, 0) - corner(down, h, 0), corner(down, 0, w) - corner(down, h, w))
+    roof = (corner(along, h, w) - corner(along, h, 0)) / w
     strokes = np.minimum(sides / h, roof)
+    rows, columns = np.nonzero(strokes >= wanted - ROUNDING)
+    if rows.size == 0:
+        return None
+    foot, left = rows + feet.start, columns + lefts.start
     light = np.max(
         [
             _mean_of(area, foot - h + 3, foot - 2, left + 3, left + w - 2),
@@ -195,9 +207,9 @@ def _best_of_size(
         ],
         axis=0,
     )
-    score = strokes - light
-    at = np.unravel_index(int(score.argmax()), score.shape)
-    return Pulse(float(h), float(w), float(left[0, at[1]]), float(foot[at[0], 0] - level), float(score[at]))
+    score = strokes[rows, columns] - light
+    at = int(score.argmax())
+    return Pulse(float(h), float(w), float(left[at]), float(foot[at] - level), float(score[at]))
 
 
 def _mean_of(

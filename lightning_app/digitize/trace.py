@@ -281,7 +281,9 @@ def pen_line(
     opening = _swept(upper, radius_px)
     closing = -_swept(-lower, radius_px)
     middle = (opening + closing) / 2
-    level = median_filter(middle, size=round(LEVEL_RADII * radius_px * FINE) | 1, mode="nearest")
+    # scipy takes minutes for a window wider than twice the line, which a page full of false ink asks for.
+    window = min(round(LEVEL_RADII * radius_px * FINE) | 1, 2 * len(middle) - 1)
+    level = median_filter(middle, size=window, mode="nearest")
     # Where both agree they are the line. Where they do not, one of them still touches the tip of a peak
     # that is narrower than the pen, the other cuts it: the tip lies further from the level.
     tip = np.where(np.abs(opening - level) > np.abs(closing - level), opening, closing)
