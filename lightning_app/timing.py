@@ -69,7 +69,7 @@ class Clock(pl.Callback):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._began = (0.0, 0.0)
-        self._patches = 0
+        self._patches = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock; inside an epoch where a training is taken up there."""
@@ -81,14 +81,14 @@ class Clock(pl.Callback):
 
     def _start(self) -> None:
         self._began = (time.monotonic(), time.process_time())
-        self._patches = 0
+        self._patches = 0.0
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count this process's patches of 128 px; batches of another form than ours are not counted."""
         if isinstance(batch, dict) and "image" in batch:
-            self._patches += batch["image"].numel() // PATCH_PX**2
+            self._patches += batch["image"].numel() / PATCH_PX**2
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the epoch down."""

@@ -1,6 +1,7 @@
 """Known signals on pages whose geometry is known: annotation has to find what the renderer wrote down."""
 
 import dataclasses
+from functools import cache
 
 import numpy as np
 import pytest
@@ -15,11 +16,18 @@ def _dice(one, other):
     return 2 * int((one & other).sum()) / int(one.sum() + other.sum())
 
 
+@cache
+def annotated(seed=1, layout="four_line"):
+    """A page as drawn and as found: recording, page, layout, annotation."""
+    recording, page, shown = binary_page(seed, layout)
+    scale = page.geometry.px_per_s, page.geometry.px_per_mv
+    return recording, page, shown, annotate_page(page.image, recording, [shown], *scale)
+
+
 @pytest.mark.parametrize(("seed", "layout"), [(1, "four_line"), (3, "3x4"), (4, "6x2+1")])
 def test_leads_are_found_within_a_pixel_and_a_step_of_scale(seed, layout):
-    recording, page, shown = binary_page(seed, layout)
+    _, page, shown, found = annotated(seed, layout)
     geometry = page.geometry
-    found = annotate_page(page.image, recording, [shown], geometry.px_per_s, geometry.px_per_mv)
     assert found.unresolved == ()
     assert found.resolved_s == pytest.approx(shown.n_rows * shown.duration_s)
     for lead in found.leads:
@@ -32,10 +40,8 @@ def test_leads_are_found_within_a_pixel_and_a_step_of_scale(seed, layout):
 
 
 def test_the_geometry_draws_the_mask_again():
-    recording, page, shown = binary_page(1)
-    found = annotate_page(
-        page.image, recording, [shown], page.geometry.px_per_s, page.geometry.px_per_mv
-    ).geometry
+    recording, page, _, annotation = annotated()
+    found = annotation.geometry
     for segment, true in zip(found.segments, page.geometry.segments, strict=True):
         mv = recording.mv[LEADS.index(segment.lead)]
         ours = found.polyline(segment, mv, recording.rate_hz)
@@ -127,11 +133,11 @@ def test_the_layout_with_most_on_the_page_is_chosen():
 
 
 def test_a_grey_page_gives_what_its_ink_gives():
-    recording, page, shown = binary_page(1)
+    recording, page, shown, binary = annotated()
     scale = page.geometry.px_per_s, page.geometry.px_per_mv
     grey = (page.image * 0.5 + 40).astype(np.uint8)
     np.testing.assert_allclose(stretched(grey), stretched(page.image), atol=0.01)
-    binary, pale = (annotate_page(ink, recording, [shown], *scale) for ink in (page.image, grey))
+    pale = annotate_page(grey, recording, [shown], *scale)
     assert _dice(binary.mask, pale.mask) > 0.98
 
 
@@ -176,7 +182,7 @@ def test_an_empty_page_resolves_nothing(level):
 def test_the_same_page_gives_the_same_annotation_and_is_left_alone():
     recording, page, shown = binary_page(1)
     before, scale = page.image.copy(), (page.geometry.px_per_s, page.geometry.px_per_mv)
-    one, other = (annotate_page(page.image, recording, [shown], *scale) for _ in range(2))
+    one, other = annotate_page(page.image, recording, [shown], *scale), annotated()[-1]
     assert np.array_equal(one.mask, other.mask)
     assert one.geometry == other.geometry
     assert np.array_equal(page.image, before)
