@@ -55,8 +55,8 @@ def test_rows_that_begin_anywhere_are_refused():
     class Whole:
         coverage = 1.0
 
-    with pytest.raises(DigitizeRefusal, match="begin or end"):
-        refuse_if_doubtful([Whole()], {"einthoven": 1.0}, ends=0.2)
+    with pytest.raises(DigitizeRefusal, match="begins or ends"):
+        refuse_if_doubtful([Whole()], {"einthoven": 1.0}, ends=0.5)
     refuse_if_doubtful([Whole()], {"einthoven": 1.0}, ends=0.8)
 
 
