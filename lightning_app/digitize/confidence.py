@@ -22,7 +22,7 @@ from lightning_app.digitize.trace import Edges
 MIN_COVERAGE = 0.5  # of the drawn seconds, over the page
 MIN_CHECK = 0.8  # mean of the laws; rendered pages keep them to .83 and more
 MIN_EACH_CHECK = 0.5
-MIN_ENDS = 0.55  # of the rows' ends; of 16 pages with fewer 10 were wrong, see docs/reader.md
+MIN_ENDS = 0.6  # of the rows must begin, or end, where the record does; with fewer most pages were wrong
 BEYOND_DOUBT = 0.95
 # Height of a lead, its .3 to its 99.7 % quantile, median over twelve: 294 records of PTB-XL, Ningbo and LUDB.
 HEIGHT_QUANTILES = (0.003, 0.997)

@@ -140,19 +140,20 @@ def _votes(starts: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[
 
 
 def ends_agreement(ends: Ends, start_px: float, px_per_s: float) -> float:
-    """Share of the rows' ends that lie where a record from this start on begins or ends, give or take a cap.
+    """Share of the rows that begin, or of those that end, where a record from this start on does.
 
-    Ends on the side of a pulse, whose line runs into the rows, are not asked.
+    Of both sides the better one, give or take a pen's cap: pulses and margins spoil one side of all rows, but
+    not both. The side of a pulse, whose line runs into the rows, is not asked.
     """
     longest_px = ends.cap_px + SOFT_PX + AGREE_PX
     begins, stops = ends.firsts - start_px, ends.lasts - LAST_SAMPLE_S * px_per_s - start_px
-    of_begin = (begins >= -longest_px) & (begins <= AGREE_PX)
-    of_stop = (stops >= -AGREE_PX) & (stops <= longest_px)
-    if ends.pulse_side is not None:
-        free = of_stop if ends.pulse_side == "left" else of_begin
-        return float(free.mean()) if len(free) else 1.0  # a pulse that hides the ends is exact
-    both = np.r_[of_begin, of_stop]
-    return float(both.mean()) if len(both) else 1.0
+    sides = {
+        "left": (begins >= -longest_px) & (begins <= AGREE_PX),
+        "right": (stops >= -AGREE_PX) & (stops <= longest_px),
+    }
+    # A pulse that hides the ends on its side is exact.
+    asked = [agree for side, agree in sides.items() if side != ends.pulse_side and len(agree)]
+    return max((float(agree.mean()) for agree in asked), default=1.0)
 
 
 def break_times(chosen: Hypothesis) -> list[list[float]]:
