@@ -4,9 +4,8 @@ A lead's confidence stands for the probability that it correlates with the true 
 lag and over the stretch shown. It grows with six pieces of evidence by a logistic function. That of a page is
 the mean of its leads', the share of them expected to correlate so well.
 
-The weights were set by hand from the pages named in docs/digitize.md; they order leads, and are not yet a
-calibrated probability. `python -m tests.performance.confidence_calibration` fits them and prints how reliable
-they are on other pages.
+The weights were fitted to what the shipped reader reads (docs/reader.md): `inkbeat reader check --leads` and
+`python -m tests.performance.confidence_calibration` fit them and print how reliable they are on other pages.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ HEIGHT_QUANTILES = (0.003, 0.997)
 USUAL_HEIGHT_MV, HEIGHT_LOG_SD = 0.97, 0.32
 GAIN_PRIOR = {10.0: 0.98, 5.0: 0.01, 20.0: 0.01}  # mm/mV; carts print 10 unless somebody changed it
 # Of 1, and of the features of `Evidence` in their order.
-WEIGHTS = (-35.6, 12.0, 7.0, 1.0, 12.0, 7.0, 1.0)
+WEIGHTS = (-7.29, 0.08, 1.09, 1.23, 2.33, 1.82, 0.60)
 
 
 def gather(

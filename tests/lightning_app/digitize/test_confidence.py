@@ -16,9 +16,14 @@ from lightning_app.digitize.trace import Edges
 GOOD = Evidence(ink=1.0, own=1.0, slim=1.0, laws=0.98, ends=1.0, size_px=4.0)
 
 
-def test_a_clean_lead_is_trusted_and_a_missing_one_is_not():
-    assert probability(GOOD) > 0.95
+def test_a_clean_lead_is_trusted_more_than_half_and_a_missing_one_not_at_all():
+    assert 0.5 < probability(GOOD) < 1.0
     assert probability(replace(GOOD, ink=0.0)) == 0.0
+
+
+def test_every_kind_of_evidence_counts():
+    spoilt = replace(GOOD, own=0.5, slim=0.3, laws=0.6, ends=0.6, size_px=1.0)
+    assert probability(spoilt) < 0.2
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Evidence)])
