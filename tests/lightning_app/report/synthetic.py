@@ -76,13 +76,14 @@ def prediction_of(model, scan, amount=0.0):
 
 
 def leave_out_drawing(monkeypatch):
-    """Have reports written with empty charts, which take most of a report's time."""
+    """Have reports written with empty charts and pictures, which take most of a report's time."""
 
-    def save(_, stem):
+    def save_figure(_, stem):
         stem.with_suffix(".svg").write_text("<svg></svg>")
         stem.with_suffix(".png").write_bytes(b"")
 
-    monkeypatch.setattr("lightning_app.report.figures.save_figure", save)
+    monkeypatch.setattr("lightning_app.report.figures.save_figure", save_figure)
+    monkeypatch.setattr("lightning_app.report.figures.save_picture", lambda _, path: path.write_bytes(b""))
 
 
 def write_sweep(
