@@ -17,6 +17,14 @@ from tests.shared import PATIENCE_S, wait_for
 SLOTS = [Slot(0), Slot(1)]
 
 
+@pytest.fixture(autouse=True)
+def signals_are_heard():
+    """A shell without job control switches SIGINT off for what it starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def run(function, jobs, slots=SLOTS):
     events = []
     LocalEngine(function).run(jobs, slots, events.append)
