@@ -19,9 +19,8 @@ SEARCH_S = 0.15  # rows begin within this of where their ends say
 STEP_PX = 0.25
 APART_PX = 4.0
 MARKED_SHARE = 0.75  # of all changes
-MIN_INK = (
-    0.2  # of a column on either side of the trace, beyond its surroundings; real marks show .27 and more
-)
+# Of a column on either side of the trace, beyond its surroundings; rendered marks show .27 and more.
+MIN_INK = 0.2
 MAX_RIVAL = 0.4  # of that ink, at any other start
 RIM = 0.25  # of a mark's ink; fainter columns beside it do not count for its middle
 

@@ -45,7 +45,6 @@ class Ends:
         lasts: (n,) where each ends.
         first: Usual begin, as far as it can be told.
         last: Usual end.
-        near_px: How near to each other rows begin that begin alike.
         cap_px: By how much a pen's round end lengthens a row.
         pulse_side: Where a calibration pulse stands beside the rows, if there is one.
     """
@@ -54,7 +53,6 @@ class Ends:
     lasts: NDArray[np.float64]
     first: float
     last: float
-    near_px: float = 2.5
     cap_px: float = 0.0
     pulse_side: Side | None = None
 
@@ -78,7 +76,7 @@ def ends_beside(page: Followed, pulse: Pulse | None) -> Ends:
             last, lasts = pulse.left_px - foot, lasts[:0]
     # A row that begins or ends at the page's edge has lost its cap.
     cap_px = page.radius_px if first > 1 and last < page.width - 2 else 0.0
-    return Ends(firsts, lasts, first, last, page.row_end_px, cap_px, side)
+    return Ends(firsts, lasts, first, last, cap_px, side)
 
 
 def record_length_px(ends: Ends, expected_px: Sequence[float]) -> float:
