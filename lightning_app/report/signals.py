@@ -65,8 +65,13 @@ def signal_tables(folders: Sequence[Path], rows: pd.DataFrame, models: Sequence[
     per_model = {model: _one_row_per_scan(own[own["model"] == model]) for model in models}
     per_model = {model: table for model, table in per_model.items() if len(table)}
     summary = [_summary(model, table, ceiling) for model, table in per_model.items()]
-    long = [_labelled(model, table1(table, _of(ceiling, table))) for model, table in per_model.items()]
-    return SignalTables(pd.DataFrame(summary, columns=list(SUMMARY)), pd.concat(long, ignore_index=True))
+    # All lines in one go: joined tables disagree on the type of a column that one model leaves empty.
+    long = [
+        {"model": model} | line
+        for model, table in per_model.items()
+        for line in table1(table, _of(ceiling, table)).to_dict("records")
+    ]
+    return SignalTables(pd.DataFrame(summary, columns=list(SUMMARY)), pd.DataFrame(long))
 
 
 def _one_row_per_scan(rows: pd.DataFrame) -> pd.DataFrame:
@@ -98,11 +103,6 @@ def _summary(model: str, rows: pd.DataFrame, ceiling: pd.DataFrame | None) -> di
         "snr_db_median": float(snr_db.median()) if len(snr_db) else math.nan,
         "ceiling_pcc": float(best["signal_pcc"].fillna(0.0).mean()) if best is not None else math.nan,
     }
-
-
-def _labelled(model: str, table: pd.DataFrame) -> pd.DataFrame:
-    table.insert(0, "model", model)
-    return table
 
 
 def _of(ceiling: pd.DataFrame | None, rows: pd.DataFrame) -> pd.DataFrame | None:

@@ -55,6 +55,17 @@ def test_table1_has_a_part_for_every_model(rows):
     assert signal.loc["A", "mean"] == pytest.approx(0.98, abs=1e-6)
 
 
+def test_a_model_that_reads_nothing_has_a_part_of_gaps_beside_the_others(rows):
+    unread = rows["model"] == "A"
+    scores = [name for name in rows.columns if name.startswith("signal_") or name.endswith("_read")]
+    rows.loc[unread, "digitized"] = "NO_WAVEFORM"
+    rows.loc[unread, scores] = np.nan
+    table = signal_tables([], rows, ["A", "B"]).table1  # pandas' warnings are errors here
+    means = table[table["quantity"] != "Signal"].groupby("model")["mean"].count()
+    assert means["A"] == 0
+    assert means["B"] > 0
+
+
 def test_the_ceiling_stands_only_where_every_scan_has_one(rows, tmp_path):
     rng = np.random.default_rng(1)
     for scan in range(8):
