@@ -191,7 +191,7 @@ class Cohort:
             DataError: If the image cannot be used.
             IntegrityError: `SHA256_MISMATCH`, `PATH_ESCAPE`.
         """
-        content = read_image_bytes(inside(self.root, scan.image, scan.scan_id), where=scan.scan_id)
+        content = read_image_bytes(self._paths.inside(scan.image, scan.scan_id), where=scan.scan_id)
         if scan.image_sha256:
             _compare(hashlib.sha256(content).hexdigest(), scan.image_sha256, scan.scan_id, scan.image)
         return read_page(content, scan.page, where=scan.scan_id)
@@ -244,7 +244,7 @@ class Cohort:
         if scan.mask is None:
             remedy = "inkbeat cohort annotate"
             raise DataError(Problem("MASK_MISSING", scan.scan_id, "no mask in scans.csv", "a mask", remedy))
-        content = read_image_bytes(inside(self.root, scan.mask, scan.scan_id), where=scan.mask)
+        content = read_image_bytes(self._paths.inside(scan.mask, scan.scan_id), where=scan.mask)
         self._compare_listed(scan, scan.mask, content)
         return read_mask(content, where=scan.mask)
 
@@ -269,7 +269,7 @@ class Cohort:
 
         def read(path: Path, max_bytes: int) -> bytes:
             relative = path.relative_to(self.root).as_posix()
-            content = read_bytes(inside(self.root, relative, scan.scan_id), max_bytes)
+            content = read_bytes(self._paths.inside(relative, scan.scan_id), max_bytes)
             self._compare_listed(scan, relative, content)
             return content
 
@@ -291,7 +291,7 @@ class Cohort:
         """
         require_visible(scan.scan_id, "geometry")
         relative = geometry_path(scan.scan_id)
-        path = inside(self.root, relative, scan.scan_id)
+        path = self._paths.inside(relative, scan.scan_id)
         if not path.is_file():
             return None
         content = read_bytes(path, GEOMETRY_MAX_BYTES)
@@ -314,11 +314,11 @@ class Cohort:
         if scan.signal is None:
             return ()
         stem = self.root / scan.signal
-        inside(self.root, f"{scan.signal}.hea", scan.scan_id)
+        self._paths.inside(f"{scan.signal}.hea", scan.scan_id)
         paths = (header_path(stem), *data_paths(stem, read_header(stem)))
         relative = tuple(path.relative_to(self.root).as_posix() for path in paths)
         for path in relative:
-            inside(self.root, path, scan.scan_id)
+            self._paths.inside(path, scan.scan_id)
         return relative
 
     def files_of(self, scan: Scan) -> tuple[str, ...]:
@@ -341,8 +341,12 @@ class Cohort:
                 signal = ()
         others = (scan.mask, geometry_path(scan.scan_id))
         return tuple(
-            path for path in (*signal, *others) if path and inside(self.root, path, scan.scan_id).is_file()
+            path for path in (*signal, *others) if path and self._paths.inside(path, scan.scan_id).is_file()
         )
+
+    @cached_property
+    def _paths(self) -> _PathChecker:
+        return _PathChecker(self.root)
 
     @cached_property
     def _sha256(self) -> dict[str, str]:
@@ -367,13 +371,7 @@ def inside(root: Path, relative: str, where: str) -> Path:
     Raises:
         IntegrityError: `PATH_ESCAPE` for absolute paths, drive letters, `..`, URLs, and links that lead out.
     """
-    path = root / relative
-    if _looks_outside(relative) or _leads_outside(root, path):
-        remedy = "copy the file into the cohort and write its path from there"
-        raise IntegrityError(
-            Problem("PATH_ESCAPE", where, repr(relative), "a path inside the cohort's folder", remedy)
-        )
-    return path
+    return _PathChecker(root).inside(relative, where)
 
 
 def geometry_path(scan_id: str) -> str:
@@ -743,20 +741,33 @@ def _leads_outside(root: Path, path: Path) -> bool:
 
 
 class _PathChecker:
-    """Judges the paths of a table; each folder is resolved once, and a file only if it is a link."""
+    """Holds paths inside a folder; each folder below is resolved once, and a file only if it is a link."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._folders: dict[str, bool] = {}
 
+    def inside(self, relative: str, where: str) -> Path:
+        """As the function `inside`."""
+        if self._leads_out(relative):
+            remedy = "copy the file into the cohort and write its path from there"
+            raise IntegrityError(
+                Problem("PATH_ESCAPE", where, repr(relative), "a path inside the cohort's folder", remedy)
+            )
+        return self._root / relative
+
     def escapes(self, relative: str, column: str) -> bool:
+        """Judge a cell of the table; a signal stands for two files."""
+        names = (relative, f"{relative}.hea", f"{relative}.dat") if column == "signal" else (relative,)
+        return any(self._leads_out(name) for name in names)
+
+    def _leads_out(self, relative: str) -> bool:
         if _looks_outside(relative):
             return True
         folder = os.path.dirname(relative)  # noqa: PTH120 (a Path for each of 60,000 cells takes a second)
         if folder not in self._folders:
             self._folders[folder] = _leads_outside(self._root, self._root / folder)
-        names = (relative, f"{relative}.hea", f"{relative}.dat") if column == "signal" else (relative,)
-        return self._folders[folder] or any(
-            os.path.islink(f"{self._root}/{name}") and _leads_outside(self._root, self._root / name)  # noqa: PTH114
-            for name in names
+        return self._folders[folder] or (
+            os.path.islink(f"{self._root}/{relative}")  # noqa: PTH114
+            and _leads_outside(self._root, self._root / relative)
         )

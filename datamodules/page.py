@@ -127,7 +127,7 @@ def read_mask(source: Path | str | bytes, *, where: str = "") -> npt.NDArray[np.
     content = source if isinstance(source, bytes) else read_image_bytes(Path(source), where=where)
     image = _decoded(content, None, where)
     if image.mode == "1":
-        return _bits(image).view(np.uint8)
+        return np.asarray(_white(image) & 1, dtype=np.uint8)
     values = np.unique(np.asarray(image)) if image.mode == "L" else np.array([])
     if values.size == 0 or not (set(values.tolist()) <= {0, 255} or set(values.tolist()) <= {0, 1}):
         _refuse("MASK_VALUES", where, f"mode {image.mode}, {values.size} values", "1 bit, white = waveform")
@@ -206,7 +206,10 @@ def _decoded(content: bytes, page: int | None, where: str) -> Image.Image:
     frame = _frame(frames, page, where)
     if kind == "JPEG" and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
         _refuse("IMG_TRUNCATED", where, "a JPEG without end", "the whole file", "copy the file again")
-    with warnings.catch_warnings(), _decoder_messages() as messages:
+    # Only libtiff speaks on standard error; to listen takes a file, so the others are spared it.
+    listen: contextlib.AbstractContextManager[list[str]]
+    listen = _decoder_messages() if kind == "TIFF" else contextlib.nullcontext([])
+    with warnings.catch_warnings(), listen as messages:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         warnings.simplefilter("ignore", UserWarning)
         try:
@@ -351,9 +354,7 @@ def _decoder_messages() -> Iterator[list[str]]:
 def _ink_and_rgb(image: Image.Image, where: str) -> tuple[Ink, npt.NDArray[np.uint8] | None]:
     """Bring any pixel format to ink, and to RGB if it has colour."""
     if image.mode == "1":
-        ink = np.logical_not(_bits(image)).view(np.uint8)
-        ink *= 255
-        return ink, None
+        return ~_white(image), None
     if image.mode == "L":
         return 255 - np.asarray(image), None
     if image.mode in ("I;16", "I;16L", "I;16B"):
@@ -372,9 +373,9 @@ def _ink_and_rgb(image: Image.Image, where: str) -> tuple[Ink, npt.NDArray[np.ui
     return 255 - np.asarray(image.convert("L")), None if is_grey else rgb
 
 
-def _bits(image: Image.Image) -> npt.NDArray[np.bool_]:
-    """Pixels of a 1-bit image; Pillow hands out booleans whose bytes are 255, which numpy does not expect."""
-    return np.asarray(np.asarray(image).view(np.uint8) != 0)
+def _white(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """Pixels of a 1-bit image, 255 = white; so are the bytes of the booleans that Pillow hands out."""
+    return np.asarray(image).view(np.uint8)
 
 
 def _on_paper(image: Image.Image) -> Image.Image:
