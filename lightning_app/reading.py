@@ -57,12 +57,12 @@ class Reader:
         self._folder = folder
         self._layouts = cohort.layouts
 
-    def __call__(self, scan: Scan, probability: npt.NDArray[np.float32]) -> dict[str, Any]:
+    def __call__(self, scan: Scan, maps: npt.NDArray[np.float32]) -> dict[str, Any]:
         """Read one scan.
 
         Args:
             scan: A scan of the cohort.
-            probability: (H, W) float32 waveform probability in [0, 1].
+            maps: What a network says, as for `digitize_page`.
 
         Returns:
             `digitized`: `read`, a refusal's code, or empty for a scan without truth; and the columns of
@@ -71,25 +71,23 @@ class Reader:
         if not scan.signal or scan.layout not in self._layouts:
             return {"digitized": ""}
         try:
-            return self._score(scan, probability, self._known(scan).true)
+            return self._score(scan, maps, self._known(scan).true)
         except DataError as error:  # a truth with gaps, too short or missing: nothing to score against
             log.warning("%s is not scored as a signal: %s", scan.scan_id, error)
             return {"digitized": ""}
 
-    def _score(self, scan: Scan, probability: npt.NDArray[np.float32], true: Values) -> dict[str, Any]:
-        state, read_mv = self._read(scan, probability)
+    def _score(self, scan: Scan, maps: npt.NDArray[np.float32], true: Values) -> dict[str, Any]:
+        state, read_mv = self._read(scan, maps)
         true_mv = resampled(self._cohort.load_signal(scan), RATE_HZ).mv
         return {"digitized": state, **signal_row(read_mv, true_mv, RATE_HZ, self._layouts[scan.layout], true)}
 
-    def _read(
-        self, scan: Scan, probability: npt.NDArray[np.float32]
-    ) -> tuple[str, npt.NDArray[np.float32] | None]:
+    def _read(self, scan: Scan, maps: npt.NDArray[np.float32]) -> tuple[str, npt.NDArray[np.float32] | None]:
         from lightning_app.digitize.pipeline import digitize_page  # a report that is made of rows needs none
 
         try:
             result = digitize_page(
                 self._cohort.load_page(scan),
-                probability,
+                maps,
                 layout=self._layouts[scan.layout],
                 px_per_s=scan.px_per_s,
                 px_per_mv=scan.px_per_mv,

@@ -16,7 +16,7 @@ from datamodules.page import write_mask_png
 from lightning_app.evaluate.segmentation import METRICS_VERSION, scan_metrics, threshold_curve
 from lightning_app.reading import Read
 from lightning_app.specs import Evaluation
-from models.windows import predict_page, prepare, to_mask
+from models.windows import predict_maps, prepare, to_mask
 
 
 def score_pages(
@@ -39,7 +39,8 @@ def score_pages(
         predictions: Folder for one 1-bit PNG per scan.
         between: Called after each page with its number, the number of pages, its Dice and the seconds its
             prediction took.
-        read: Digitizes a scan from its probability and scores the signal; what it returns joins the row.
+        read: Digitizes a scan from its maps, (C, H, W) with the probability first, and scores the signal;
+            what it returns joins the row.
         precision: As the model was trained; `bf16-mixed` predicts in bfloat16, too.
 
     Returns:
@@ -58,7 +59,8 @@ def score_pages(
         began = time.monotonic()
         with labels_hidden():  # a page or a prediction made with its own truth is a leak (E5)
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
-                probability = predict_page(ready, datamodule.page(scan), overlap_px=evaluation.overlap_px)
+                maps = predict_maps(ready, datamodule.page(scan), overlap_px=evaluation.overlap_px)
+            probability = maps[0]
             predicted = to_mask(probability, evaluation.threshold).numpy()
         predict_s = time.monotonic() - began
         truth = np.asarray(datamodule.mask(scan)) > 0
@@ -67,7 +69,7 @@ def score_pages(
         write_mask_png(predictions / f"{scan.scan_id}.png", predicted)
         identity = {"scan_id": scan.scan_id, "patient_id": scan.patient_id, "layout": scan.layout}
         # As text: a number would be averaged like a metric.
-        signal = read(scan, probability.numpy()) if read else {}
+        signal = read(scan, maps.numpy()) if read else {}
         rows.append({**identity, "metrics_version": str(METRICS_VERSION), **metrics, **signal})
         between(number, len(scans), metrics["dice"], predict_s)
     return pd.DataFrame(rows), pd.DataFrame(counts)

@@ -70,9 +70,9 @@ class Up(nn.Module):
 
 
 class HalfResolutionUNet(nn.Module):
-    """The plain network: (B, 1, H, W) float32 to logits (B, 1, H, W), any size."""
+    """The plain network: (B, 1, H, W) float32 to logits (B, maps, H, W), any size."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, maps: int = 1) -> None:
         super().__init__()
         widths = [width * scale for scale in SCALES]
         self.enter = ConvNorm(4, width, 3)
@@ -84,10 +84,10 @@ class HalfResolutionUNet(nn.Module):
         self.up = nn.ModuleList(
             Up(wide, narrow) for narrow, wide in reversed(list(itertools.pairwise(widths)))
         )
-        self.head = nn.Conv2d(width, 4, 1)
+        self.head = nn.Conv2d(width, 4 * maps, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of images."""
+        """Logits of images (B, 1, H, W)."""
         height, width = images.shape[-2:]
         even = functional.pad(images, (0, width % 2, 0, height % 2))
         features = self.first(functional.relu(self.enter(functional.pixel_unshuffle(even, 2))))

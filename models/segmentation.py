@@ -89,10 +89,21 @@ class SegmentationModule(pl.LightningModule):
         logits: Tensor = self(images)
         return logits.float().sigmoid()
 
+    def maps(self, images: Tensor) -> Tensor:
+        """All the module says of its images, (B, C, H, W) float32; the first map is `probabilities`.
+
+        Override where a network says more than that; what more there is belongs into the docstring.
+        """
+        return self.probabilities(images)
+
     def loss(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Dice plus focal loss, 1 : 1 (Li et al. 2020, section 2.3): scalar float32."""
         focal = focal_loss(logits, mask, gamma=self.hparams["focal_gamma"], alpha=self.hparams["focal_alpha"])
         return dice_loss(logits, mask) + focal
+
+    def batch_loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Loss of one batch, scalar float32. Override to learn from more than the mask."""
+        return self.loss(self(batch["image"]), batch["mask"])
 
     def on_fit_start(self) -> None:
         """Lay the weights out channels-last while training: 8 to 25 % less time per step on a CPU."""
@@ -126,7 +137,7 @@ class SegmentationModule(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Loss of one batch. Nothing here reads a value back from the device, so the GPU never waits."""
-        loss = self.loss(self(batch["image"]), batch["mask"])
+        loss = self.batch_loss(batch)
         seen = loss.detach()
         self._loss_sum += seen
         # Where no step was bad so far (-1) and this one is not finite, note its index.

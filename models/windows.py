@@ -61,8 +61,8 @@ class InferenceCopy(nn.Module):
         self.module = module
 
     def forward(self, windows: Tensor) -> Tensor:
-        """Probabilities (B, 1, H, W) float32 of windows (B, 1, H, W) float32."""
-        return self.module.probabilities(windows)
+        """Maps (B, C, H, W) float32, the probability first, of windows (B, 1, H, W) float32."""
+        return self.module.maps(windows)
 
 
 def prepare(module: SegmentationModule) -> InferenceCopy:
@@ -77,7 +77,6 @@ def prepare(module: SegmentationModule) -> InferenceCopy:
     return InferenceCopy(ready)
 
 
-@torch.inference_mode()
 def predict_page(
     module: SegmentationModule | InferenceCopy,
     page: Tensor | NDArray[np.generic],
@@ -87,6 +86,25 @@ def predict_page(
     batch: int | None = None,
 ) -> Tensor:
     """Probability of waveform for every pixel of a page (Li et al. 2020, section 2.3).
+
+    Arguments and errors are those of `predict_maps`, whose first map this is.
+
+    Returns:
+        (H, W) float32 in [0, 1] on the CPU.
+    """
+    return predict_maps(module, page, size_px=size_px, overlap_px=overlap_px, batch=batch)[0]
+
+
+@torch.inference_mode()
+def predict_maps(
+    module: SegmentationModule | InferenceCopy,
+    page: Tensor | NDArray[np.generic],
+    *,
+    size_px: int | None = None,
+    overlap_px: int = OVERLAP_PX,
+    batch: int | None = None,
+) -> Tensor:
+    """All that a model says of every pixel of a page, see `SegmentationModule.maps`.
 
     Windows are averaged as probabilities, not logits, and divided by how many cover a pixel. The sums are
     kept in float64, so neither order nor number of windows rounds a constant away from itself.
@@ -101,7 +119,7 @@ def predict_page(
             float32 rounding (1e-5).
 
     Returns:
-        (H, W) float32 in [0, 1] on the CPU.
+        (C, H, W) float32 on the CPU; the first map is the probability of waveform, in [0, 1].
 
     Raises:
         ValueError: for a page that is not (H, W), or impossible window sizes.
@@ -112,7 +130,7 @@ def predict_page(
     device = ready.module.device
     ink = _as_ink(page).to(device)
     if ready.module.whole_page:
-        whole: Tensor = ready(ink[None, None])[0, 0]
+        whole: Tensor = ready(ink[None, None])[0]
         return whole.float().cpu()
     height, width = ink.shape
     padded = nn.functional.pad(ink, (0, max(size_px - width, 0), 0, max(size_px - height, 0)))
@@ -123,32 +141,35 @@ def predict_page(
         batch = max(1, int((CPU_BATCH if device.type == "cpu" else GPU_BATCH) * same_pixels))
     # float64 is what makes the sums exact; Apple's GPUs do not have it.
     precision = torch.float32 if device.type == "mps" else torch.float64
-    total = torch.zeros(padded.shape, dtype=precision, device=device)
+    total: Tensor | None = None
     corners = list(itertools.product(rows, columns))
-    for some, probabilities in _window_probabilities(ready, padded, corners, size_px, batch):
-        for (row, column), probability in zip(some, probabilities, strict=True):
-            total[row : row + size_px, column : column + size_px] += probability
+    for some, maps in _window_maps(ready, padded, corners, size_px, batch):
+        if total is None:
+            total = torch.zeros(maps.shape[1], *padded.shape, dtype=precision, device=device)
+        for (row, column), of_window in zip(some, maps, strict=True):
+            total[:, row : row + size_px, column : column + size_px] += of_window
+    assert total is not None, "a page has one window at least"
     counts = torch.outer(
         _coverage(rows, padded.shape[0], size_px), _coverage(columns, padded.shape[1], size_px)
     )
-    return (total.cpu() / counts)[:height, :width].float()
+    return (total.cpu() / counts)[:, :height, :width].float()
 
 
-def _window_probabilities(
+def _window_maps(
     ready: InferenceCopy, page: Tensor, corners: list[tuple[int, int]], size_px: int, batch: int
 ) -> Iterator[tuple[list[tuple[int, int]], Tensor]]:
-    """Yield (corners, probabilities (n, size_px, size_px)) until every window was seen."""
+    """Yield (corners, maps (n, C, size_px, size_px)) until every window was seen."""
     views = page.unfold(0, size_px, 1).unfold(1, size_px, 1)  # a view of all windows, no copy
     # One read-back for the whole page instead of one per window.
     inked = torch.stack([views[corner].any() for corner in corners]).tolist()
     bare = [corner for corner, ink in zip(corners, inked, strict=True) if not ink]
     if bare:
-        paper = ready(page.new_zeros(1, 1, size_px, size_px))[:, 0]
-        yield bare, paper.expand(len(bare), size_px, size_px)
+        paper = ready(page.new_zeros(1, 1, size_px, size_px))
+        yield bare, paper.expand(len(bare), -1, -1, -1)
     todo = [corner for corner, ink in zip(corners, inked, strict=True) if ink]
     for start in range(0, len(todo), batch):
         some = todo[start : start + batch]
-        yield some, ready(torch.stack([views[corner] for corner in some]).unsqueeze(1))[:, 0]
+        yield some, ready(torch.stack([views[corner] for corner in some]).unsqueeze(1))
 
 
 def _coverage(starts: list[int], length_px: int, size_px: int) -> Tensor:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_app.digitize.grid import Grid, measure_grid
+from lightning_app.digitize.heights import half_columns, read_heights
 from lightning_app.digitize.results import DigitizeRefusal
 from lightning_app.digitize.rows import WAVEFORM, clean_mask, find_rows, main_stretch
 from lightning_app.digitize.scale import makes_sense
@@ -28,6 +29,7 @@ from lightning_app.digitize.trace import (
     trace_edges,
 )
 from lightning_app.digitize.turn import Straightening, straighten
+from models.heights import HALVES
 
 TIP_PX = 8  # of a row's ink tell how dark it is at its end
 ROW_END = 0.0022  # of the page's width: rows that begin alike do so within it
@@ -50,6 +52,8 @@ class Followed:
         pitch_px: Distance of the rows.
         paths: (n, W) y of each row's path in each column.
         edges: Band of ink of each row, levelled y without the steps of whole pixels.
+        weights: (2, H, W) of the halves of columns, levelled; None where the network gives a mask alone.
+        heights: Per row (2 W,) height of its line, levelled y as the edges; none without weights.
         radius_px: Radius of the pen.
     """
 
@@ -63,6 +67,8 @@ class Followed:
     paths: NDArray[np.intp]
     edges: tuple[Edges, ...]
     radius_px: float
+    weights: Array | None = None
+    heights: tuple[NDArray[np.float64], ...] = ()
 
     @property
     def width(self) -> int:
@@ -141,7 +147,7 @@ class Followed:
     def line(
         self, row: int, first: int, stop: int, max_gap_px: float
     ) -> tuple[Points, list[tuple[float, float]]]:
-        """The pen's line along a stretch of a row.
+        """The line along a stretch of a row: as the network gives it, else the pen's.
 
         Args:
             row: Which row.
@@ -152,18 +158,24 @@ class Followed:
         Returns:
             (m, 2) levelled points, several per column, y' NaN in longer gaps; those gaps as straight u.
         """
-        x, y, gaps = line_of(self.edges[row], first, stop, self.radius_px, max_gap_px)
+        if self.heights:
+            x, y, gaps = given_line(self.edges[row], self.heights[row], first, stop, max_gap_px)
+        else:
+            x, y, gaps = line_of(self.edges[row], first, stop, self.radius_px, max_gap_px)
         spans = [tuple(self.row_to_u(row, np.array(gap, dtype=np.float64) - 0.5)) for gap in gaps]
         return np.column_stack([x, y]), [(float(a), float(b)) for a, b in spans]
 
 
-def follow_page(grid_ink: NDArray[np.uint8], dark: Array, probability: Array) -> Followed:
+def follow_page(
+    grid_ink: NDArray[np.uint8], dark: Array, probability: Array, weights: Array | None = None
+) -> Followed:
     """Find a page's rows and grid, and follow the rows.
 
     Args:
         grid_ink: (H, W) uint8, everything printed.
         dark: (H, W) float32, black ink in [0, 1].
         probability: (H, W) float32 of an upright page.
+        weights: (2, H, W) float32 of the halves of columns, where the network gives them.
 
     Returns:
         The page followed.
@@ -201,6 +213,7 @@ def follow_page(grid_ink: NDArray[np.uint8], dark: Array, probability: Array) ->
         paths=np.empty((0, 0), dtype=np.intp),
         edges=(),
         radius_px=1.0,
+        weights=None if weights is None else np.stack([_levelled(half, slope) for half in weights]),
     )
     return _with_paths(followed, follow_rows(levelled, rows.y_px, rows.pitch_px))
 
@@ -220,12 +233,17 @@ def _with_paths(followed: Followed, paths: NDArray[np.intp]) -> Followed:
     columns = np.arange(followed.width, dtype=np.float64)
     # Levelling moved columns by whole pixels; the rest of the drop belongs to the edges.
     rest = _shifts(followed.width, followed.slope) - followed.drop_px(columns)
-    edges = tuple(
-        replace(band, top=band.top + rest, bottom=band.bottom + rest)
-        for band in trace_edges(followed.levelled, paths)
-    )
+    bands = trace_edges(followed.levelled, paths)
+    edges = tuple(replace(band, top=band.top + rest, bottom=band.bottom + rest) for band in bands)
     radius_px = float(np.median([pen_radius_px(band) for band in edges]))
-    return replace(followed, paths=paths, edges=edges, radius_px=radius_px)
+    heights = () if followed.weights is None else read_heights(followed.weights, bands)
+    return replace(
+        followed,
+        paths=paths,
+        edges=edges,
+        radius_px=radius_px,
+        heights=tuple(row + np.repeat(rest, HALVES) for row in heights),
+    )
 
 
 def _shifts(width: int, slope: float) -> NDArray[np.intp]:
@@ -259,6 +277,38 @@ def consensus(values: NDArray[np.float64], within_px: float) -> float:
     return float(values[near[int(worth.argmax())]].mean())
 
 
+def given_line(
+    edges: Edges, heights: NDArray[np.float64], first: int, stop: int, max_gap_px: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], list[tuple[int, int]]]:
+    """Line of a stretch whose heights are given.
+
+    Args:
+        edges: The row's band, which tells where there is ink.
+        heights: (2 W,) of the row, NaN where there is none.
+        first: First column.
+        stop: Column after the last.
+        max_gap_px: Longest run of columns without ink that is interpolated.
+
+    Returns:
+        As for `line_of`, with two points per column.
+    """
+    x, y = half_columns(first, stop), heights[HALVES * first : HALVES * stop].copy()
+    known = np.isfinite(y)
+    if known.sum() < 2:
+        return x, np.full(len(x), np.nan), [(first, stop)]
+    y[~known] = np.interp(x[~known], x[known], y[known])
+    gaps = long_gaps(np.isfinite(edges.top[first:stop]), max_gap_px)
+    for a, b in gaps:
+        y[HALVES * a : HALVES * b] = np.nan
+    return x, y, [(a + first, b + first) for a, b in gaps]
+
+
+def long_gaps(present: NDArray[np.bool_], max_gap_px: float) -> list[tuple[int, int]]:
+    """Runs of columns without ink that are longer than allowed, as (first, stop)."""
+    change = np.flatnonzero(np.diff(np.r_[True, present, True].astype(np.int8)))
+    return [(int(a), int(b)) for a, b in zip(change[::2], change[1::2], strict=True) if b - a > max_gap_px]
+
+
 def line_of(
     edges: Edges, first: int, stop: int, radius_px: float, max_gap_px: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[tuple[int, int]]]:
@@ -279,8 +329,7 @@ def line_of(
     if present.sum() < 2:
         return np.arange(first, stop, dtype=np.float64), np.full(stop - first, np.nan), [(first, stop)]
     columns = np.arange(stop - first)
-    change = np.flatnonzero(np.diff(np.r_[True, present, True].astype(np.int8)))
-    gaps = [(int(a), int(b)) for a, b in zip(change[::2], change[1::2], strict=True) if b - a > max_gap_px]
+    gaps = long_gaps(present, max_gap_px)
     for edge in (top, bottom):
         edge[~present] = np.interp(columns[~present], columns[present], edge[present])
     x, y = pen_line(top, bottom, radius_px)

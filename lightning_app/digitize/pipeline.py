@@ -19,6 +19,7 @@ from datamodules.layout import Layout, Segment, known_layouts, load_layout
 from datamodules.page import Page
 from lightning_app.digitize import confidence
 from lightning_app.digitize.followed import Followed, consensus, follow_again, follow_page
+from lightning_app.digitize.heights import probability_of, weights_of
 from lightning_app.digitize.layouts import CHECK_RATE_HZ, Hypothesis, rank_hypotheses
 from lightning_app.digitize.marks import start_from_marks
 from lightning_app.digitize.mirror import refuse_if_mirrored
@@ -74,7 +75,7 @@ class _Calibrated:
 
 def digitize_page(
     page: Page,
-    probability: Array,
+    maps: Array,
     *,
     layout: str | Layout | None = None,
     px_per_s: float | None = None,
@@ -87,32 +88,31 @@ def digitize_page(
 
     Args:
         page: The page as read.
-        probability: (H, W) float32 in [0, 1], waveform probability of each pixel of `page`.
+        maps: (H, W) float32 in [0, 1], waveform probability of each pixel of `page`; or (3, H, W), with it
+            the weights that tell the height of the line in the left and right halves of columns.
         layout: Name or layout; None: recognised among the known ones.
         px_per_s: Declared pixels per second; checked against the grid where there is one.
         px_per_mv: Declared pixels per millivolt.
         mm_per_s: Declared paper speed.
         mm_per_mv: Declared gain.
-        predict: What made the probability out of ink. Asked again for a page that lies on its side, since
+        predict: What made the maps out of ink. Asked again for a page that lies on its side, since
             networks learn from upright ones.
 
     Returns:
         The reading, or a refusal.
 
     Raises:
-        ValueError: If page and probability differ in shape.
+        ValueError: If page and maps differ in shape.
         ConfigError: If the layout named does not exist.
     """
-    if probability.shape != page.ink.shape:
-        raise ValueError(
-            f"got a probability of shape {probability.shape}, wanted the page's {page.ink.shape}"
-        )
+    if maps.shape[-2:] != page.ink.shape:
+        raise ValueError(f"got maps of shape {maps.shape}, wanted the page's {page.ink.shape}")
     wanted = load_layout(layout) if isinstance(layout, str) else layout
     try:
         declared = Declared(px_per_s, px_per_mv, mm_per_s, mm_per_mv)
-        if probability.size > MAX_PX:
-            return _digitize_shrunk(page, probability, wanted, declared, predict)
-        return _digitize(page, probability, wanted, declared, predict)
+        if page.ink.size > MAX_PX:
+            return _digitize_shrunk(page, probability_of(maps), wanted, declared, predict)
+        return _digitize(page, maps, wanted, declared, predict)
     except DigitizeRefusal as refusal:
         return Refusal(refusal.code, refusal.reason, refusal.remedy, refusal.details, refusal.rows)
 
@@ -124,7 +124,10 @@ def _digitize_shrunk(
     declared: Declared,
     predict: Callable[[NDArray[np.uint8]], Array] | None,
 ) -> Digitized | Refusal:
-    """Read a page of more than `MAX_PX` pixels at a smaller size and give everything in its own pixels."""
+    """Read a page of more than `MAX_PX` pixels at a smaller size and give everything in its own pixels.
+
+    Columns that are merged have no halves: such a page is read from its mask alone.
+    """
     factor = (MAX_PX / probability.size) ** 0.5
     working = WorkingPage(resampled(page, factor), factor, (probability.shape[0], probability.shape[1]))
 
@@ -133,7 +136,7 @@ def _digitize_shrunk(
 
     def predict_shrunk(ink: NDArray[np.uint8]) -> Array:
         assert predict is not None
-        return to_size_of(ink, predict(np.ascontiguousarray(np.rot90(page.ink))))
+        return to_size_of(ink, probability_of(predict(np.ascontiguousarray(np.rot90(page.ink)))))
 
     return working.back(
         _digitize(
@@ -148,24 +151,23 @@ def _digitize_shrunk(
 
 def _digitize(
     page: Page,
-    probability: Array,
+    maps: Array,
     wanted: Layout | None,
     declared: Declared,
     predict: Callable[[NDArray[np.uint8]], Array] | None,
 ) -> Digitized:
-    if min(probability.shape) < MIN_SIDE_PX:
+    if min(page.ink.shape) < MIN_SIDE_PX:
         raise DigitizeRefusal(
             "TOO_SMALL",
-            f"{probability.shape[1]} x {probability.shape[0]} px",
+            f"{page.ink.shape[1]} x {page.ink.shape[0]} px",
             f"scan with at least {MIN_SIDE_PX} px",
         )
-    turns = 1 if lies_on_its_side(clean_mask(mended(without_frame(probability)))) else 0
+    turns = 1 if lies_on_its_side(clean_mask(mended(without_frame(probability_of(maps))))) else 0
     grid_ink, dark = grid_and_dark(page)
     grid_ink, dark = np.rot90(grid_ink, turns), np.rot90(dark, turns)
-    upright = np.ascontiguousarray(np.rot90(probability, turns))
-    if turns and predict is not None:
-        upright = predict(np.ascontiguousarray(np.rot90(page.ink, turns)))
-    followed = follow_page(grid_ink, dark, mended(without_frame(upright)))
+    if turns:
+        maps = _turned(maps) if predict is None else predict(np.ascontiguousarray(np.rot90(page.ink)))
+    followed = follow_page(grid_ink, dark, mended(without_frame(probability_of(maps))), weights_of(maps))
     pulse = _pulse(followed)
     calibrated = _calibrated(followed, pulse, declared, wanted, turns)
     if pulse is not None and pulse.upside_down != calibrated.chosen.upside_down:
@@ -195,6 +197,11 @@ def _digitize(
         confidence=float(np.mean([segment.confidence for segment in segments])),
         mask=np.rot90(followed.waveform(start_px - rim_px, stop_px + rim_px), -turns),
     )
+
+
+def _turned(maps: Array) -> Array:
+    """Turn a mask upright; on a page that lies on its side weights are those of no column."""
+    return np.ascontiguousarray(np.rot90(probability_of(maps)))
 
 
 def _calibrated(

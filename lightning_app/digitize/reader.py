@@ -24,12 +24,13 @@ from datamodules.errors import ConfigError, IntegrityError, Problem
 from datamodules.files import write_atomic
 from datamodules.layout import Layout
 from datamodules.page import Page
+from lightning_app.digitize.heights import probability_of
 from lightning_app.digitize.pipeline import digitize_page
 from lightning_app.digitize.results import Digitized, Refusal
 from lightning_app.digitize.rows import WAVEFORM
 from lightning_app.digitize.scale import Declared
 from lightning_app.digitize.working_scale import to_working_scale
-from models.windows import OVERLAP_PX, predict_page, prepare
+from models.windows import OVERLAP_PX, predict_maps, prepare
 
 WEIGHTS = "model.safetensors"
 SHIPPED = Path(__file__).parents[1] / "weights" / "reader.safetensors"
@@ -44,7 +45,7 @@ class Reader:
     """A network ready to read pages.
 
     Attributes:
-        predict: From (H, W) uint8 ink to (H, W) float32 probability of waveform.
+        predict: From (H, W) uint8 ink to what a network says of it, as for `digitize_page`.
         px_per_mm: Smallest and largest millimetre it was trained for, in px; None: it does not say, and
             pages are read as they are.
         is_network: Whether it can be asked again about the page turned; a drawn mask knows one way up.
@@ -68,15 +69,15 @@ class Reader:
             The reading or a refusal, in the page's own pixels, and the waveform found, (H, W) bool.
         """
         working = to_working_scale(page, self.px_per_mm, declared)
-        probability = self.predict(working.page.ink)
+        maps = self.predict(working.page.ink)
         result = digitize_page(
             working.page,
-            probability,
+            maps,
             layout=layout,
             predict=self.predict if self.is_network else None,
             **working.declared(declared),
         )
-        mask = result.mask if isinstance(result, Digitized) else probability >= np.float32(WAVEFORM)
+        mask = result.mask if isinstance(result, Digitized) else probability_of(maps) >= np.float32(WAVEFORM)
         return working.back(result), working.mask_back(mask)
 
 
@@ -116,7 +117,7 @@ def load_reader(weights: Path = SHIPPED) -> Reader:
     overlap_px = spec.get("evaluation", {}).get("overlap_px", OVERLAP_PX)
     known = spec.get("px_per_mm")
     return Reader(
-        lambda ink: predict_page(ready, np.ascontiguousarray(ink), overlap_px=overlap_px).numpy(),
+        lambda ink: predict_maps(ready, np.ascontiguousarray(ink), overlap_px=overlap_px).numpy(),
         (float(known[0]), float(known[1])) if known else None,
     )
 

@@ -97,7 +97,7 @@ def test_options_are_checked_before_any_work(page, tmp_path):
 def test_a_cell_becomes_its_network_again(cell):
     ink = (np.random.default_rng(0).random((130, 150)) > 0.9).astype(np.uint8) * 255
     by_folder, by_file = load_reader(cell).predict(ink), load_reader(cell / "model.safetensors").predict(ink)
-    assert by_folder.shape == ink.shape
+    assert by_folder.shape == (1, *ink.shape)
     assert by_folder.dtype == np.float32
     assert np.array_equal(by_folder, by_file)
 
