@@ -57,10 +57,10 @@ def test_the_search_finds_the_three_kinds():
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_training_batches_keep_the_contract(batch):
-    assert set(batch) == {"image", "mask"}
+    assert {"image", "mask"} <= set(batch)
     n = len(batch["image"])
     assert 1 <= n <= 64
-    for patches in batch.values():
+    for patches in (batch["image"], batch["mask"]):
         assert patches.shape == (n, 1, PATCH_PX, PATCH_PX)
         assert patches.dtype == torch.float32
         assert patches.is_contiguous()
