@@ -11,12 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_app.digitize.grid import Grid, measure_grid
 from lightning_app.digitize.heights import half_columns, read_heights
+from lightning_app.digitize.lead_ends import Profiles, profiles_of
+from lightning_app.digitize.pulse import without_grid
 from lightning_app.digitize.results import DigitizeRefusal
 from lightning_app.digitize.rows import WAVEFORM, clean_mask, find_rows, main_stretch
 from lightning_app.digitize.scale import makes_sense
@@ -52,8 +55,9 @@ class Followed:
         pitch_px: Distance of the rows.
         paths: (n, W) y of each row's path in each column.
         edges: Band of ink of each row, levelled y without the steps of whole pixels.
-        weights: (2, H, W) of the halves of columns, levelled; None where the network gives a mask alone.
-        heights: Per row (2 W,) height of its line, levelled y as the edges; none without weights.
+        lines: (4, H, W) from `heights.lines_of`, levelled; None where the network gives a mask alone.
+        heights: Per row (2 W,) height of its line, levelled y as the edges; none without `lines`.
+        profiles: Per row what the network says of ends along it; none without `lines`.
         radius_px: Radius of the pen.
     """
 
@@ -67,8 +71,9 @@ class Followed:
     paths: NDArray[np.intp]
     edges: tuple[Edges, ...]
     radius_px: float
-    weights: Array | None = None
+    lines: Array | None = None
     heights: tuple[NDArray[np.float64], ...] = ()
+    profiles: tuple[Profiles, ...] = ()
 
     @property
     def width(self) -> int:
@@ -80,6 +85,11 @@ class Followed:
         """Turn of the page, positive = clockwise."""
         matrix = self.straightening.matrix
         return float(np.degrees(np.arctan2(matrix[0, 1], matrix[0, 0])))
+
+    @cached_property
+    def dark_without_grid(self) -> Array:
+        """(H, W) black ink of the straight page, its grid taken out."""
+        return without_grid(self.dark, self.grid)
 
     def drop_px(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """How far rows have fallen at these columns, against the page's middle."""
@@ -167,7 +177,7 @@ class Followed:
 
 
 def follow_page(
-    grid_ink: NDArray[np.uint8], dark: Array, probability: Array, weights: Array | None = None
+    grid_ink: NDArray[np.uint8], dark: Array, probability: Array, lines: Array | None = None
 ) -> Followed:
     """Find a page's rows and grid, and follow the rows.
 
@@ -175,7 +185,7 @@ def follow_page(
         grid_ink: (H, W) uint8, everything printed.
         dark: (H, W) float32, black ink in [0, 1].
         probability: (H, W) float32 of an upright page.
-        weights: (2, H, W) float32 of the halves of columns, where the network gives them.
+        lines: (4, H, W) float32 from `heights.lines_of`, where the network gives them.
 
     Returns:
         The page followed.
@@ -213,7 +223,7 @@ def follow_page(
         paths=np.empty((0, 0), dtype=np.intp),
         edges=(),
         radius_px=1.0,
-        weights=None if weights is None else np.stack([_levelled(half, slope) for half in weights]),
+        lines=None if lines is None else np.stack([_levelled(one, slope) for one in lines]),
     )
     return _with_paths(followed, follow_rows(levelled, rows.y_px, rows.pitch_px))
 
@@ -236,13 +246,13 @@ def _with_paths(followed: Followed, paths: NDArray[np.intp]) -> Followed:
     bands = trace_edges(followed.levelled, paths)
     edges = tuple(replace(band, top=band.top + rest, bottom=band.bottom + rest) for band in bands)
     radius_px = float(np.median([pen_radius_px(band) for band in edges]))
-    heights = () if followed.weights is None else read_heights(followed.weights, bands)
+    followed = replace(followed, paths=paths, edges=edges, radius_px=radius_px)
+    if followed.lines is None:
+        return followed
     return replace(
         followed,
-        paths=paths,
-        edges=edges,
-        radius_px=radius_px,
-        heights=tuple(row + np.repeat(rest, HALVES) for row in heights),
+        heights=tuple(row + np.repeat(rest, HALVES) for row in read_heights(followed.lines, bands)),
+        profiles=profiles_of(followed.lines, paths, bands),
     )
 
 

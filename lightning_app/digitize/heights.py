@@ -11,6 +11,7 @@ from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
 from lightning_app.digitize.trace import Edges
 from models.heights import HALVES, expected_heights
+from models.lead_ends import KINDS
 
 BEYOND_PX = 2.5  # a network learns with 4 px beyond the line, and a band's edge lies half a stroke from it
 
@@ -27,22 +28,22 @@ def probability_of(maps: Array) -> Array:
     return maps if maps.ndim == 2 else maps[0]
 
 
-def weights_of(maps: Array) -> Array | None:
-    """The weights of left and right halves of columns, (2, H, W); None where there are none."""
-    return maps[1 : 1 + HALVES] if maps.ndim == 3 and len(maps) > HALVES else None
+def lines_of(maps: Array) -> Array | None:
+    """What the maps say of lines, (4, H, W): weights of the halves of columns, begins and ends; or None."""
+    return maps[1:] if maps.ndim == 3 and len(maps) == 1 + HALVES + KINDS else None
 
 
-def read_heights(weights: Array, bands: Sequence[Edges]) -> tuple[Heights, ...]:
+def read_heights(lines: Array, bands: Sequence[Edges]) -> tuple[Heights, ...]:
     """Height of each row in the halves of the columns.
 
     Args:
-        weights: (2, H, W).
+        lines: (4, H, W) from `lines_of`.
         bands: The ink of each row, in the same pixels.
 
     Returns:
         Per row (2 W,) y in px, NaN where it has no ink.
     """
-    return tuple(_heights_of(weights, band) for band in bands)
+    return tuple(_heights_of(lines[:HALVES], band) for band in bands)
 
 
 def _heights_of(weights: Array, band: Edges) -> Heights:

@@ -19,11 +19,12 @@ from datamodules.layout import Layout, Segment, known_layouts, load_layout
 from datamodules.page import Page
 from lightning_app.digitize import confidence
 from lightning_app.digitize.followed import Followed, consensus, follow_again, follow_page
-from lightning_app.digitize.heights import probability_of, weights_of
+from lightning_app.digitize.heights import lines_of, probability_of
 from lightning_app.digitize.layouts import CHECK_RATE_HZ, Hypothesis, rank_hypotheses
+from lightning_app.digitize.lead_ends import SEARCH_S, start_from_ends_seen
 from lightning_app.digitize.marks import start_from_marks
 from lightning_app.digitize.mirror import refuse_if_mirrored
-from lightning_app.digitize.pulse import MIN_UNUSUAL_SCORE, Pulse, find_pulse, without_grid
+from lightning_app.digitize.pulse import MIN_UNUSUAL_SCORE, Pulse, find_pulse
 from lightning_app.digitize.record import assemble
 from lightning_app.digitize.results import (
     RATE_HZ,
@@ -48,6 +49,7 @@ from lightning_app.digitize.timing import (
     break_times,
     ends_agreement,
     ends_beside,
+    lead_ends,
     record_length_px,
     start_from_ends,
 )
@@ -88,8 +90,8 @@ def digitize_page(
 
     Args:
         page: The page as read.
-        maps: (H, W) float32 in [0, 1], waveform probability of each pixel of `page`; or (3, H, W), with it
-            the weights that tell the height of the line in the left and right halves of columns.
+        maps: (H, W) float32 in [0, 1], waveform probability of each pixel of `page`; or (5, H, W), followed
+            by what `models.line_unet` says of lines.
         layout: Name or layout; None: recognised among the known ones.
         px_per_s: Declared pixels per second; checked against the grid where there is one.
         px_per_mv: Declared pixels per millivolt.
@@ -167,7 +169,7 @@ def _digitize(
     grid_ink, dark = np.rot90(grid_ink, turns), np.rot90(dark, turns)
     if turns:
         maps = _turned(maps) if predict is None else predict(np.ascontiguousarray(np.rot90(page.ink)))
-    followed = follow_page(grid_ink, dark, mended(without_frame(probability_of(maps))), weights_of(maps))
+    followed = follow_page(grid_ink, dark, mended(without_frame(probability_of(maps))), lines_of(maps))
     pulse = _pulse(followed)
     calibrated = _calibrated(followed, pulse, declared, wanted, turns)
     if pulse is not None and pulse.upside_down != calibrated.chosen.upside_down:
@@ -216,10 +218,15 @@ def _calibrated(
     except DigitizeRefusal as refusal:
         refusal.rows = _numbered_rows(page, scale, start_px, turns)
         raise
-    marked_px = _start_from_marks(page, chosen, start_px, scale)
-    if marked_px is None:
+    better = _start_from_marks(page, chosen, start_px, scale) or _start_from_lead_ends(
+        page, chosen, start_px, scale
+    )
+    if better is None:
         return _Calibrated(scale, start_px, chosen, ends_agreement(ends, start_px, scale.px_per_s))
-    return _Calibrated(scale, marked_px, choose_layout(_rows_for_checks(page, marked_px, scale), wanted), 1.0)
+    start_px, agreement = better
+    return _Calibrated(
+        scale, start_px, choose_layout(_rows_for_checks(page, start_px, scale), wanted), agreement
+    )
 
 
 def _numbered_rows(page: Followed, scale: Scale, start_px: float, turns: int) -> NumberedRows:
@@ -232,7 +239,21 @@ def _numbered_rows(page: Followed, scale: Scale, start_px: float, turns: int) ->
     return NumberedRows(rows, scale)
 
 
-def _start_from_marks(page: Followed, chosen: Hypothesis, start_px: float, scale: Scale) -> float | None:
+def _start_from_lead_ends(
+    page: Followed, chosen: Hypothesis, start_px: float, scale: Scale
+) -> tuple[float, float] | None:
+    """Start by where the network sees leads begin and end, and the share of them that it sees there."""
+    if not page.profiles:
+        return None
+    ends = lead_ends(chosen)
+    columns = [page.row_to_x(end.row, start_px + end.time_s * scale.px_per_s) for end in ends]
+    offset_px, agreement = start_from_ends_seen(page.profiles, columns, ends, SEARCH_S * scale.px_per_s)
+    return start_px + offset_px, agreement
+
+
+def _start_from_marks(
+    page: Followed, chosen: Hypothesis, start_px: float, scale: Scale
+) -> tuple[float, float] | None:
     """Start by the marks at changes of lead, which tell it better than the ends of the rows."""
     changes = [
         (float(v_px), time_s)
@@ -240,7 +261,8 @@ def _start_from_marks(page: Followed, chosen: Hypothesis, start_px: float, scale
         for time_s in times_s
     ]
     px_per_mm = scale.px_per_mm[1] if scale.px_per_mm else scale.px_per_mv / GAINS_MM_MV[0]
-    return start_from_marks(without_grid(page.dark, page.grid), changes, start_px, scale.px_per_s, px_per_mm)
+    marked_px = start_from_marks(page.dark_without_grid, changes, start_px, scale.px_per_s, px_per_mm)
+    return None if marked_px is None else (marked_px, 1.0)
 
 
 def grid_and_dark(page: Page) -> tuple[NDArray[np.uint8], Array]:
@@ -269,7 +291,7 @@ def _pulse(page: Followed) -> Pulse | None:
     mm = likely_mm(page.grid, last - first)
     sizes = [(gain * mm_y, length * mm_x) for mm_x, mm_y in mm for gain in GAINS_MM_MV for length in (5, 10)]
     usual = (GAINS_MM_MV[0] * mm[0][1], PULSE_S * (last - first) / DURATION_S) if mm else None
-    dark = without_grid(page.dark, page.grid)
+    dark = page.dark_without_grid
     highest_px = 1.2 * page.pitch_px
     pulse = find_pulse(dark, page.rows_v_px, spans, sizes or None, highest_px, usual)
     if pulse is None or pulse.score < MIN_UNUSUAL_SCORE:  # the page may stand on its head

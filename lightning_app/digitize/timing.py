@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lightning_app.digitize.followed import Followed, consensus
 from lightning_app.digitize.layouts import Hypothesis
+from lightning_app.digitize.lead_ends import LeadEnd
 from lightning_app.digitize.pulse import Pulse
 from lightning_app.digitize.results import RATE_HZ
 from lightning_app.digitize.scale import DURATION_S, LENGTH_TOLERANCE
@@ -154,13 +155,23 @@ def ends_agreement(ends: Ends, start_px: float, px_per_s: float) -> float:
     return max((float(agree.mean()) for agree in asked), default=1.0)
 
 
+def lead_ends(chosen: Hypothesis) -> list[LeadEnd]:
+    """Ends of all leads of a page as it lies, seen from its left."""
+    layout = chosen.layout
+    ends = []
+    for segment in layout.segments:
+        row, from_s, to_s = segment.row, segment.start_s, segment.stop_s
+        if chosen.upside_down:
+            row, from_s, to_s = layout.n_rows - 1 - row, layout.duration_s - to_s, layout.duration_s - from_s
+        ends.append(LeadEnd(row, from_s, is_begin=True))
+        ends.append(LeadEnd(row, to_s - 1 / RATE_HZ, is_begin=False))
+    return ends
+
+
 def break_times(chosen: Hypothesis) -> list[list[float]]:
     """Per row of the page as it lies, the seconds from its left end where another lead begins."""
-    layout = chosen.layout
-    times: list[list[float]] = [[] for _ in layout.rows]
-    for segment in layout.segments:
-        row = layout.n_rows - 1 - segment.row if chosen.upside_down else segment.row
-        from_s = layout.duration_s - segment.stop_s if chosen.upside_down else segment.start_s
-        if from_s > 0:
-            times[row].append(from_s)
+    times: list[list[float]] = [[] for _ in chosen.layout.rows]
+    for end in lead_ends(chosen):
+        if end.is_begin and end.time_s > 0:
+            times[end.row].append(end.time_s)
     return times

@@ -1,0 +1,98 @@
+"""Start of the record by the ends of leads, where a network gives maps of them (`models.lead_ends`).
+
+Every row begins and ends, and in between one lead ends where the next begins. All of these points lie at
+times that the layout knows, so together they say where the record begins far better than any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter1d, minimum_filter1d
+
+from lightning_app.digitize.trace import Edges
+from models.lead_ends import KINDS
+
+SEARCH_S = 0.15  # the record begins within this of where the rows' ends say
+STEP_PX = 0.1
+AROUND_PX = 4.0  # of its row's ink, an end is looked for
+FLOOR = 0.03  # of an end that the map does not show at all; it must not outweigh the others
+NEAR_PX = 1.5  # of the best place, what the maps show counts for its middle
+CENTRINGS = 8  # until the middle of what counts is the place it is counted around
+SEEN = 0.2  # of a map's peak, for an end to count as seen
+
+Array = NDArray[np.float32]
+Profiles = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class LeadEnd:
+    """An end of a lead that a layout knows.
+
+    Attributes:
+        row: Row of the page as it lies.
+        time_s: From the row's left end.
+        is_begin: Whether a lead begins there, seen from the left.
+    """
+
+    row: int
+    time_s: float
+    is_begin: bool
+
+
+def profiles_of(lines: Array, paths: NDArray[np.intp], bands: Sequence[Edges]) -> tuple[Profiles, ...]:
+    """What the maps show of ends along each row.
+
+    Args:
+        lines: (4, H, W) from `heights.lines_of`.
+        paths: (n, W) y of each row's path in the same pixels.
+        bands: The ink of each row.
+
+    Returns:
+        Per row (W,) of begins and (W,) of ends, highest value near the row in every column.
+    """
+    return tuple(_profiles(lines[-KINDS:], path, band) for path, band in zip(paths, bands, strict=True))
+
+
+def _profiles(maps: Array, path: NDArray[np.intp], band: Edges) -> Profiles:
+    top = minimum_filter1d(np.fmin(path, band.top), 3) - AROUND_PX
+    bottom = maximum_filter1d(np.fmax(path, band.bottom), 3) + AROUND_PX
+    first = max(0, int(top.min()))
+    piece = maps[:, first : int(bottom.max()) + 2]
+    y = np.arange(first, first + piece.shape[1])[:, None]
+    near = np.where((y >= top) & (y <= bottom), piece, np.float32(0)).max(axis=1)
+    begins, ends = near.astype(np.float64)
+    return begins, ends
+
+
+def start_from_ends_seen(
+    profiles: Sequence[Profiles], columns: Sequence[float], ends: Sequence[LeadEnd], reach_px: float
+) -> tuple[float, float]:
+    """How far from where it was thought to be the record begins.
+
+    Args:
+        profiles: From `profiles_of`.
+        columns: Per end the column where it would lie.
+        ends: Which ends they are.
+        reach_px: How far to look.
+
+    Returns:
+        Offset in px, positive = further right; share of the ends that are seen there.
+    """
+    offsets = np.arange(-reach_px, reach_px + STEP_PX, STEP_PX)
+    seen = np.stack(
+        [
+            np.interp(x + offsets, np.arange(len(profiles[end.row][0])), profiles[end.row][not end.is_begin])
+            for x, end in zip(columns, ends, strict=True)
+        ]
+    )
+    offset = float(offsets[np.log(FLOOR + seen).sum(axis=0).argmax()])
+    shown = seen.sum(axis=0) + 1e-9
+    for _ in range(CENTRINGS):
+        weight = shown * (np.abs(offsets - offset) <= NEAR_PX)
+        offset = float((offsets * weight).sum() / weight.sum())
+    agree = seen[:, np.abs(offsets - offset) <= 1.0].max(axis=1) >= SEEN
+    return offset, float(agree.mean())

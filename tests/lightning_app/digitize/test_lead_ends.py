@@ -1,0 +1,82 @@
+"""Start of a record by the ends of its leads, on maps drawn from a known start."""
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.layout import known_layouts
+from lightning_app.digitize.layouts import Hypothesis
+from lightning_app.digitize.lead_ends import LeadEnd, profiles_of, start_from_ends_seen
+from lightning_app.digitize.timing import lead_ends
+from lightning_app.digitize.trace import Edges
+from models.lead_ends import end_maps
+
+PX_PER_S = 100.0
+START_PX = 61.37
+ROW_Y = (60.0, 140.0)
+ENDS = [
+    LeadEnd(row, time_s, is_begin)
+    for row in range(2)
+    for time_s, is_begin in ((0.0, True), (4.998, False), (5.0, True), (9.998, False))
+]
+
+
+def bands(width=1120):
+    def level(y):
+        return np.full(width, y)
+
+    nothing = np.zeros(width, dtype=bool)
+    return [Edges(level(y - 1.5), level(y + 1.5), level(1.0), nothing) for y in ROW_Y]
+
+
+def profiles(ends, start_px=START_PX):
+    lines = np.zeros((4, 200, 1120), dtype=np.float32)
+    for number, is_begin in ((2, True), (3, False)):
+        xy = [(start_px + e.time_s * PX_PER_S, ROW_Y[e.row]) for e in ends if e.is_begin == is_begin]
+        lines[number] = end_maps(torch.tensor([xy], dtype=torch.float32), 200, 1120)[0].numpy()
+    paths = np.array([np.full(1120, round(y)) for y in ROW_Y])
+    return profiles_of(lines, paths, bands())
+
+
+def found(of_profiles, thought_px, ends=ENDS):
+    columns = [thought_px + end.time_s * PX_PER_S for end in ends]
+    offset_px, share = start_from_ends_seen(of_profiles, columns, ends, reach_px=15.0)
+    return thought_px + offset_px, share
+
+
+@pytest.mark.parametrize("off_px", [-9.3, 0.0, 6.4])
+def test_the_start_is_found_to_a_part_of_a_pixel(off_px):
+    start_px, share = found(profiles(ENDS), START_PX + off_px)
+    assert start_px == pytest.approx(START_PX, abs=0.06)
+    assert share == 1.0
+
+
+def test_ends_that_are_not_seen_lower_the_share_but_not_the_precision():
+    start_px, share = found(profiles(ENDS[1:4]), START_PX + 3.0)
+    assert start_px == pytest.approx(START_PX, abs=0.06)
+    assert share == 3 / 8
+
+
+def test_a_false_end_does_not_outvote_the_others():
+    wrong = [LeadEnd(0, -0.07, is_begin=True), LeadEnd(1, -0.07, is_begin=True)]
+    start_px, share = found(profiles(ENDS[1:4] + ENDS[5:] + wrong), START_PX + 1.0)
+    assert start_px == pytest.approx(START_PX, abs=0.06)
+    assert share == 6 / 8
+
+
+def test_what_is_seen_beside_a_row_belongs_to_another():
+    one_row = [end for end in ENDS if end.row == 0]
+    begins, _ = profiles(one_row)[1]
+    assert begins.max() < 0.01
+
+
+def test_a_page_on_its_head_ends_where_it_began():
+    layout = known_layouts()["3x4+1"]
+    upright = lead_ends(Hypothesis(layout, False, {}, 1.0))
+    turned = lead_ends(Hypothesis(layout, True, {}, 1.0))
+    assert len(upright) == len(turned) == 2 * 13
+    assert sorted((3 - end.row, end.time_s) for end in turned if end.is_begin) == sorted(
+        (end.row, end.time_s) for end in upright if end.is_begin
+    )
+    assert LeadEnd(3, 9.998, is_begin=False) in upright
+    assert LeadEnd(0, 0.0, is_begin=True) in turned
