@@ -35,6 +35,7 @@ from lightning_app.digitize.turn import Straightening, straighten
 from models.heights import HALVES
 
 TIP_PX = 8  # of a row's ink tell how dark it is at its end
+SAME_PATH_PX, SAME_PATH_SHARE = 2, 0.5  # rows that are so near in so many columns follow one trace
 ROW_END = 0.0022  # of the page's width: rows that begin alike do so within it
 
 Array = NDArray[np.float32]
@@ -212,6 +213,11 @@ def follow_page(
     slope = -plan.matrix[1, 0] / plan.matrix[1, 1]  # along it v stays the same
     levelled = _levelled(probability, slope)
     rows = find_rows(clean_mask(levelled)) or slanted
+    paths = follow_rows(levelled, rows.y_px, rows.pitch_px)
+    own = has_own_path(paths, rows.y_px)
+    if not own.all():
+        rows = replace(rows, y_px=rows.y_px[own])
+        paths = follow_rows(levelled, rows.y_px, rows.pitch_px)
     followed = Followed(
         straightening=plan,
         grid=grid,
@@ -225,7 +231,28 @@ def follow_page(
         radius_px=1.0,
         lines=None if lines is None else np.stack([_levelled(one, slope) for one in lines]),
     )
-    return _with_paths(followed, follow_rows(levelled, rows.y_px, rows.pitch_px))
+    return _with_paths(followed, paths)
+
+
+def has_own_path(paths: NDArray[np.intp], y_px: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which rows have a trace of their own.
+
+    Text beside a row may pass for another one, whose path then follows the row's trace.
+
+    Args:
+        paths: (n, W) y of each row's path.
+        y_px: (n,) level of each row, growing.
+
+    Returns:
+        (n,) bool. Of two rows that follow the same trace it is that of the nearer one.
+    """
+    own = np.ones(len(paths), dtype=np.bool_)
+    off_px = np.abs(np.median(paths, axis=1) - y_px)
+    for row in range(len(paths) - 1):
+        together = np.abs(paths[row] - paths[row + 1]) <= SAME_PATH_PX
+        if together.mean() > SAME_PATH_SHARE:
+            own[row if off_px[row] > off_px[row + 1] else row + 1] = False
+    return own
 
 
 def follow_again(followed: Followed, breaks: Sequence[Sequence[int]]) -> Followed:

@@ -6,7 +6,7 @@ import torch
 
 from datamodules.layout import known_layouts
 from lightning_app.digitize.layouts import Hypothesis
-from lightning_app.digitize.lead_ends import LeadEnd, profiles_of, start_from_ends_seen
+from lightning_app.digitize.lead_ends import ENOUGH, LeadEnd, profiles_of, start_from_ends_seen
 from lightning_app.digitize.timing import lead_ends
 from lightning_app.digitize.trace import Edges
 from models.lead_ends import end_maps
@@ -54,14 +54,14 @@ def test_the_start_is_found_to_a_part_of_a_pixel(off_px):
 def test_ends_that_are_not_seen_lower_the_share_but_not_the_precision():
     start_px, share = found(profiles(ENDS[1:4]), START_PX + 3.0)
     assert start_px == pytest.approx(START_PX, abs=0.06)
-    assert share == 3 / 8
+    assert share == pytest.approx(3 / 8 / ENOUGH)
 
 
 def test_a_false_end_does_not_outvote_the_others():
     wrong = [LeadEnd(0, -0.07, is_begin=True), LeadEnd(1, -0.07, is_begin=True)]
     start_px, share = found(profiles(ENDS[1:4] + ENDS[5:] + wrong), START_PX + 1.0)
     assert start_px == pytest.approx(START_PX, abs=0.06)
-    assert share == 6 / 8
+    assert share == 1.0
 
 
 def test_what_is_seen_beside_a_row_belongs_to_another():
