@@ -50,7 +50,7 @@ setup-ray: $(READY) ## add the Ray engine
 benchmark: $(READY) ## run a sweep and its report: PRESET=quick|cpu|paper, SIGNALS=DIR of WFDB records
 	@$(INKBEAT) run $(SWEEP) --out $(RUNS) --engine $(ENGINE) $(SIGNALS_ARG) $(ARGS)
 
-reader: $(READY) ## train the reader that ships, one to two hours, and pack it: SIGNALS=DIR of WFDB records
+reader: $(READY) ## train the reader that ships, one to three hours, and pack it: SIGNALS=DIR of WFDB records
 	@$(INKBEAT) run experiments/reader.yaml --out $(RUNS) $(SIGNALS_ARG) $(ARGS)
 	@$(INKBEAT) reader pack $(RUNS)/reader --px-per-mm 3.2 6
 

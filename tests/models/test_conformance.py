@@ -17,7 +17,7 @@ from models.resunet_cbam import ResUNetCBAM
 from models.segmentation import SegmentationModule
 
 # Small variants keep the suite fast; a class without an entry is tested with its defaults.
-SMALL = {"ResUNetCBAM": {"width": 16}, "HalfUNet": {"width": 16}}
+SMALL = {"ResUNetCBAM": {"width": 16}, "HalfUNet": {"width": 16}, "LineUNet": {"width": 16}}
 
 
 def architectures():
