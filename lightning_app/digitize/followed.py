@@ -35,6 +35,7 @@ from lightning_app.digitize.turn import Straightening, straighten
 from models.heights import HALVES
 
 TIP_PX = 8  # of a row's ink tell how dark it is at its end
+MIN_INKED = 0.5  # of the length of the rows; pages that can be read show .8 and more
 SAME_PATH_PX, SAME_PATH_SHARE = 2, 0.5  # rows that are so near in so many columns follow one trace
 ROW_END = 0.0022  # of the page's width: rows that begin alike do so within it
 
@@ -214,6 +215,7 @@ def follow_page(
     levelled = _levelled(probability, slope)
     rows = find_rows(clean_mask(levelled)) or slanted
     paths = follow_rows(levelled, rows.y_px, rows.pitch_px)
+    _refuse_if_mostly_bare(levelled, paths)
     own = has_own_path(paths, rows.y_px)
     if not own.all():
         rows = replace(rows, y_px=rows.y_px[own])
@@ -232,6 +234,21 @@ def follow_page(
         lines=None if lines is None else np.stack([_levelled(one, slope) for one in lines]),
     )
     return _with_paths(followed, paths)
+
+
+def _refuse_if_mostly_bare(levelled: Array, paths: NDArray[np.intp]) -> None:
+    """Refuse a photo or a drawing in which some marks happen to lie in a row.
+
+    Raises:
+        DigitizeRefusal: `NO_WAVEFORM`.
+    """
+    inked = levelled[paths, np.arange(levelled.shape[1])] >= np.float32(WAVEFORM)
+    if inked.mean() < MIN_INKED:
+        raise DigitizeRefusal(
+            "NO_WAVEFORM",
+            f"what looks like {len(paths)} rows of traces is there in {inked.mean():.0%} of their length",
+            "check that the file is an ECG page; see the mask",
+        )
 
 
 def has_own_path(paths: NDArray[np.intp], y_px: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -249,7 +249,7 @@ _KINDS = (
     ("letter", 4, NOTHING, letter),
     ("table", 3, NOTHING, table),
     ("music", 4, NOTHING, music),
-    ("graph", 3, ("NO_WAVEFORM", "LAYOUT_UNKNOWN"), graph),
+    ("graph", 3, ("NO_WAVEFORM", "LAYOUT_UNKNOWN", "SCALE_UNKNOWN"), graph),
     ("grid", 4, NOTHING, grid),
     ("cut_off", 5, ("LAYOUT_UNKNOWN", "LOW_CONFIDENCE", "SCALE_CONFLICT"), cut_off),
     ("tiny", 3, ("TOO_SMALL",), tiny),
