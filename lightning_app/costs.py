@@ -1,7 +1,8 @@
 """What a sweep will cost, from counts alone: patches, windows, multiply-adds. Imports nothing heavy.
 
 Multiply-adds of a network come from a cell of the plan that has finished, else from `model_costs.json`, which
-`inkbeat models experiments/*.yaml --json` writes; a network in neither is unknown, and the plan says so.
+`inkbeat models SWEEP... --json` writes for the sweeps that ship; a network in neither is unknown, and the
+plan says so.
 """
 
 from __future__ import annotations
