@@ -78,6 +78,24 @@ def test_check_lists_every_problem_and_can_write_what_is_missing(scans, tmp_path
     assert "SHA256_ABSENT" not in err
 
 
+@pytest.mark.parametrize("layout", ["=cmd()", "+1", "-1", "@sum"])
+def test_rejects_hold_no_cell_that_a_spreadsheet_would_run(scans, tmp_path, inkbeat, layout):  # F30
+    inkbeat("import", scans, "--out", tmp_path / "cohort")
+    table = tmp_path / "cohort/scans.csv"
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(row | {"layout": layout} for row in rows)
+    rejects = tmp_path / "rejects.csv"
+    code, _, _ = inkbeat("check", tmp_path / "cohort", "--workers", 1, "--rejects", rejects)
+    assert code == 3
+    with rejects.open(newline="") as file:
+        told = list(csv.DictReader(file))
+    assert {row["reason"] for row in told if row["code"] == "LAYOUT_UNKNOWN"} == {f"'{layout}"}
+    assert not any(cell[:1] in "=+-@" for row in told for cell in row.values() if cell)
+
+
 def test_import_names_what_it_leaves_out(scans, tmp_path, inkbeat):
     shutil.copytree(scans, tmp_path / "scans")
     (tmp_path / "scans/wrong.hea").unlink()
