@@ -368,7 +368,8 @@ def _neighbour_codes(mask: BoolMask) -> npt.NDArray[np.uint8]:
 def _sorted_distances(own: BoolMask, other: BoolMask, length: Floats) -> tuple[Floats, Floats]:
     """Distance of each own border point to the other border, ascending, and its contour length."""
     away = cv2.distanceTransform((~other).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    distance, weight = away[own].astype(float), length[own]
+    # OpenCV's last bit changes from call to call; squares of distances on a grid are whole numbers.
+    distance, weight = np.sqrt(np.rint(np.square(away[own].astype(float)))), length[own]
     order = np.lexsort((weight, distance))
     return distance[order], weight[order]
 

@@ -202,6 +202,15 @@ def test_surface_distances_equal_the_package_and_brute_force(a, b):
     assert np.allclose(got["distances_gt_to_pred"], brute_force_surface_distances(a, b), atol=1e-6)
 
 
+def test_equal_distances_are_equal_to_the_last_bit():
+    rng = np.random.default_rng(0)
+    truth, prediction = rng.random((2, 90, 110)) < 0.002
+    distances = seg.surface_distances(prediction=prediction, truth=truth)["distances_gt_to_pred"]
+    exact = np.sqrt(np.rint(distances**2))
+    assert distances.max() > 5
+    assert (distances == exact).all()
+
+
 @pytest.mark.parametrize(("offset", "nsd_1px", "nsd_2px"), [(0, 1, 1), (1, 1, 1), (2, 0.5, 1), (6, 0, 0)])
 def test_nsd_forgives_exactly_its_tolerance(offset, nsd_1px, nsd_2px):
     # At 2 px the upper edge of one 3-px stroke lies 1 px from the lower edge of the other: half is near.
