@@ -72,6 +72,12 @@ class TracedScans(BinaryScans):
         lines = {name: batch[name] for name in LINES}
         return super().on_after_batch_transfer(batch, dataloader_idx) | lines
 
+    def teardown(self, stage: str) -> None:
+        """Let go of pages and lines after training."""
+        super().teardown(stage)
+        if stage == "fit":
+            self._traces: dict[int, Traces] = {}
+
     def _load_pages(self) -> tuple[PageStore, Int64Array]:
         store, pages = super()._load_pages()
         self._traces = {

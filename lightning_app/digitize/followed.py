@@ -246,7 +246,7 @@ def _refuse_if_mostly_bare(levelled: Array, paths: NDArray[np.intp]) -> None:
     if inked.mean() < MIN_INKED:
         raise DigitizeRefusal(
             "NO_WAVEFORM",
-            f"what looks like {len(paths)} rows of traces is there in {inked.mean():.0%} of their length",
+            f"what looks like rows of traces is there in {inked.mean():.0%} of their length",
             "check that the file is an ECG page; see the mask",
         )
 

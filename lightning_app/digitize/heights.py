@@ -13,7 +13,7 @@ from lightning_app.digitize.trace import Edges
 from models.heights import HALVES, expected_heights
 from models.lead_ends import KINDS
 
-BEYOND_PX = 2.5  # a network learns with 4 px beyond the line, and a band's edge lies half a stroke from it
+BEYOND_PX = 2.5  # of the ink; networks learn with more (`models.heights.REACH_PX`), 2.5 to 6 px read alike
 
 Array = NDArray[np.float32]
 Heights = NDArray[np.float64]

@@ -90,10 +90,15 @@ def test_batches_are_filled_up_to_the_most_lines(cohort):
     nothing = np.empty((0, 2), np.float32)
     bare = Traces(np.empty((0, 0), np.float32), nothing, nothing, is_known=False)
     full = traces_of(cohort, cohort.scans[0])
-    batch = stacked([cut(bare, (0, 0), 32), cut(full, (100, 100), 128)][:1])
-    assert batch["heights"].shape == (1, 1, 64)
-    assert batch["heights"].isnan().all()
-    assert batch["is_traced"].tolist() == [False]
+    patch = cut(full, (150, 100), 256)
+    batch = stacked([cut(bare, (0, 0), 256), patch])
+    assert len(patch.heights) > 1
+    assert batch["heights"].shape == (2, len(patch.heights), 512)
+    assert batch["heights"][0].isnan().all()
+    np.testing.assert_array_equal(batch["heights"][1], patch.heights)
+    assert batch["begins"].shape == batch["stops"].shape == (2, len(patch.heights), 2)
+    assert batch["is_traced"].tolist() == [False, True]
+    assert stacked([cut(bare, (0, 0), 32)])["heights"].shape == (1, 1, 64)
 
 
 def test_patches_come_with_the_lines_drawn_on_them(cohort):
