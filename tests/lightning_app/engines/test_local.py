@@ -19,10 +19,12 @@ SLOTS = [Slot(0), Slot(1)]
 
 @pytest.fixture(autouse=True)
 def signals_are_heard():
-    """A shell without job control switches SIGINT off for what it starts in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """A shell without job control switches SIGINT off for what it starts in the background, nohup SIGHUP."""
+    heard = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in heard.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def run(function, jobs, slots=SLOTS):
