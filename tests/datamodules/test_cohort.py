@@ -317,7 +317,7 @@ def test_one_flipped_bit_in_a_listed_file_is_noticed(root: Path, path: str, load
     cohort = Cohort.open(root)
     content = bytearray((root / path).read_bytes())
     rng = np.random.default_rng(0)
-    for _ in range(20):
+    for _ in range(60):
         place, bit = int(rng.integers(len(content))), int(rng.integers(7))
         content[place] ^= 1 << bit
         (root / path).write_bytes(bytes(content))

@@ -66,7 +66,7 @@ def test_balance_is_no_worse_than_scikit_learns():
     assert np.ptp(np.bincount(ours)) <= max(np.ptp(np.bincount(theirs)), 3)
 
 
-def test_more_folds_than_patients_is_a_configuration_error():
+def test_more_folds_than_patients_is_a_configuration_error():  # F32
     with pytest.raises(ConfigError, match="FOLDS_TOO_MANY"):
         make_folds(["a", "a", "b"], ["x"] * 3, 3, 0)
     with pytest.raises(ConfigError, match="FOLDS_TOO_FEW"):

@@ -86,7 +86,7 @@ def test_patch_centres_spread_evenly_over_the_reach():
     assert offsets.std(axis=0) == pytest.approx(np.sqrt((257**2 - 1) / 12), rel=0.01)
 
 
-def test_a_page_smaller_than_the_patch_gives_corner_zero():
+def test_a_page_smaller_than_the_patch_gives_corner_zero():  # F14
     corners = draw_patch_corners(np.array([[10, 150]]), np.array([[20, 200]]), rng_for(0, 0, 0))
     assert corners[0, 0] == 0
     assert 0 <= corners[0, 1] <= 200 - PATCH_PX

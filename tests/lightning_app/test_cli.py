@@ -82,7 +82,7 @@ def test_plan_shows_every_cell_as_json(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_every_problem_is_printed_at_once_without_a_traceback(tmp_path):
+def test_every_problem_is_printed_at_once_without_a_traceback(tmp_path):  # F29, F32
     wrong = sweep_with(**{"training.epochs": 0, "folds.cuont": 3, "models.0.class_path": "models.fcn.FNC"})
     code, out, err = inkbeat("run", written(tmp_path, wrong), "--out", tmp_path / "runs")
     assert code == 2

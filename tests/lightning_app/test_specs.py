@@ -85,7 +85,7 @@ def test_all_folds_run_by_default():
         ("training.pretrain_epochs", 0, "BAD_VALUE", "training.pretrain_epochs"),
     ],
 )
-def test_a_wrong_value_is_refused_at_its_place(path, value, code, where):
+def test_a_wrong_value_is_refused_at_its_place(path, value, code, where):  # F32
     found = problems_of(sweep_with(**{path: value}))
     assert [(problem.code, problem.where) for problem in found] == [(code, f"sweep: {where}")]
     assert found[0].got

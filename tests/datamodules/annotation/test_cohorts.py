@@ -168,7 +168,7 @@ def test_processes_give_what_one_gives(cohort, tmp_path):
         assert (root / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
 
 
-def test_one_bad_scan_does_not_stop_the_others(cohort):
+def test_one_bad_scan_does_not_stop_the_others(cohort):  # F19, F25
     root, _ = cohort
     (root / "images/b.tif").write_bytes(b"II*\0 no page")
     text = (root / "scans.csv").read_text().splitlines()

@@ -75,7 +75,7 @@ def test_the_mask_of_a_reading_holds_its_traces_and_nothing_beside_them(turns):
 
 
 @pytest.mark.parametrize(("turns", "name"), [(1, "6x2"), (2, "four_line"), (3, "3x4")])
-def test_turned_pages_are_turned_back(turns, name):
+def test_turned_pages_are_turned_back(turns, name):  # F17
     layout = known_layouts()[name]
     page = draw(MV, layout.rows, pulse=True)
     result = digitize_page(as_page(np.rot90(page.ink, turns)), np.rot90(page.mask, turns).astype(np.float32))
@@ -103,7 +103,7 @@ def test_turned_pages_are_turned_back(turns, name):
         pytest.param(np.flipud, "6x2+1", marks=pytest.mark.slow),
     ],
 )
-def test_a_mirrored_page_is_never_read(flip, name):
+def test_a_mirrored_page_is_never_read(flip, name):  # F17
     page = draw(MV, known_layouts()[name].rows)
     mirrored = np.ascontiguousarray(flip(page.mask)).astype(np.float32)
     assert isinstance(digitize_page(as_page(flip(page.ink)), mirrored), Refusal)
@@ -156,7 +156,7 @@ def photo():
     ],
     ids=["small", "blank", "black", "photo"],
 )
-def test_what_is_no_page_is_refused(ink, code):
+def test_what_is_no_page_is_refused(ink, code):  # F14, F15
     result = digitize_page(as_page(ink), (ink > 127).astype(np.float32))
     assert isinstance(result, Refusal)
     assert result.code in code
@@ -164,7 +164,7 @@ def test_what_is_no_page_is_refused(ink, code):
     assert result.remedy
 
 
-def test_without_grid_and_pulse_the_scale_must_be_declared():
+def test_without_grid_and_pulse_the_scale_must_be_declared():  # F19
     page = draw(MV, grid=())
     refused = read(page)
     assert isinstance(refused, Refusal)
@@ -174,7 +174,7 @@ def test_without_grid_and_pulse_the_scale_must_be_declared():
     assert declared.scale.time_source == "declared"
 
 
-def test_declared_scale_that_the_grid_denies_is_refused():
+def test_declared_scale_that_the_grid_denies_is_refused():  # F20
     refused = read(draw(MV), px_per_s=80.0)
     assert isinstance(refused, Refusal)
     assert refused.code == "SCALE_CONFLICT"
