@@ -228,6 +228,10 @@ class Store:
         """Folder of one cell."""
         return self.cells / key
 
+    def file(self, key: str, name: str) -> Path:
+        """One file of a cell's folder."""
+        return self.cells.joinpath(key, name)
+
     def keys_on_disk(self) -> set[str]:
         """Keys of all cells that have a folder, those of earlier plans included."""
         try:
@@ -268,11 +272,11 @@ class Store:
 
     def progress(self, key: str) -> dict[str, Any]:
         """Read what a running cell last said about itself; empty if nothing."""
-        return read_leniently(self.folder(key) / PROGRESS)
+        return read_leniently(self.file(key, PROGRESS))
 
     def timing(self, key: str) -> dict[str, Any]:
         """Read what a cell has spent; empty if it does not say."""
-        return read_leniently(self.folder(key) / TIMING)
+        return read_leniently(self.file(key, TIMING))
 
     def seconds(self, key: str) -> float | None:
         """Read how long a finished cell took in its last process, s; None if it does not say."""
@@ -392,23 +396,3 @@ def _edited(where: str, got: str) -> Problem:
     return Problem(
         "RESULT_EDITED", where, got, "what the cell wrote", "remove the cell's folder and run the sweep again"
     )
-
-
-def read_rows(root: Path) -> Any:
-    """Read the per-scan rows of every finished cell of the current plan.
-
-    Args:
-        root: RUNS/<sweep>.
-
-    Returns:
-        A DataFrame, one row per cell, test set and scan; `model` is the label of the current plan.
-    """
-    import pandas as pd
-
-    store = Store(root)
-    frames = []
-    for cell in store.plan()["cells"]:
-        path = store.folder(cell["key"]) / "scans.parquet"
-        if store.state(cell["key"]) == "done":
-            frames.append(pd.read_parquet(path).assign(model=cell["model"]))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

@@ -8,11 +8,8 @@ sweep and kept in `RUNS/<sweep>/ceiling/`.
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +19,12 @@ import numpy.typing as npt
 from datamodules.cohort import Cohort, Scan
 from datamodules.errors import DataError
 from datamodules.signals import RATE_HZ, resampled
-from lightning_app.cells import write_durably
+from lightning_app.ceiling import Known, Values, read_known, write_known
 from lightning_app.digitize.results import Digitized
+from lightning_app.evaluate.scan_columns import DIGITIZED_OK
 from lightning_app.evaluate.scan_rows import parameter_row, signal_row
 
-Values = dict[str, float]
-READ = "read"
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Known:
-    """What is known of a scan without any model.
-
-    Attributes:
-        true: Parameters of the true signal, as `parameter_row` names them.
-        ceiling: The row that reading the drawn mask gives.
-    """
-
-    true: Values
-    ceiling: dict[str, Any]
 
 
 class Reader:
@@ -96,13 +79,12 @@ class Reader:
             # One page must not cost a trained cell; it counts as not read, and the log says why.
             log.exception("%s could not be digitized", scan.scan_id)
             return "ERROR", None
-        return (READ, result.mv) if isinstance(result, Digitized) else (result.code, None)
+        return (DIGITIZED_OK, result.mv) if isinstance(result, Digitized) else (result.code, None)
 
     def _known(self, scan: Scan) -> Known:
         path = self._folder / f"{scan.scan_id}.json"
         if not path.is_file():
-            # Two cells may come here at once; both write the same.
-            write_durably(path, _to_json(self._work_out(scan)))
+            write_known(path, self._work_out(scan))
         return read_known(path)
 
     def _work_out(self, scan: Scan) -> Known:
@@ -112,30 +94,6 @@ class Reader:
             return Known(true, {})
         mask = (self._cohort.load_mask(scan) > 0).astype(np.float32)
         return Known(true, self._score(scan, mask, true))
-
-
-def read_known(path: Path) -> Known:
-    """Read what a sweep keeps of one scan.
-
-    Args:
-        path: A file of `RUNS/<sweep>/ceiling/<cohort>/`.
-
-    Returns:
-        The parameters of its true signal and its ceiling.
-    """
-    fields = json.loads(path.read_text(encoding="utf-8"))
-    return Known(_from_json(fields["true"]), _from_json(fields["ceiling"]))
-
-
-def _to_json(known: Known) -> bytes:
-    def plain(values: dict[str, Any]) -> dict[str, Any]:
-        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in values.items()}
-
-    return json.dumps({"true": plain(known.true), "ceiling": plain(known.ceiling)}, indent=1).encode()
-
-
-def _from_json(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: math.nan if value is None else value for name, value in values.items()}
 
 
 Read = Callable[[Scan, npt.NDArray[np.float32]], dict[str, Any]]

@@ -42,7 +42,7 @@ def report_on(root: Path, *, rebuild: bool = False, track: bool = False) -> Path
         from lightning_app.report.pages import build_report
 
         mark.unlink(missing_ok=True)  # so that a kill in the middle leaves no report that passes as whole
-        built = build_report(root)
+        built = build_report(root, outcomes)
         write_durably(mark, f"{sources}\n{built.summary}\n".encode())
         if track:
             from lightning_app.report_tracking import track_report

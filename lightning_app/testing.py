@@ -13,7 +13,8 @@ import torch
 
 from datamodules.labels import labels_hidden
 from datamodules.page import write_mask_png
-from lightning_app.evaluate.segmentation import METRICS_VERSION, scan_metrics, threshold_curve
+from lightning_app.evaluate.scan_columns import METRICS_VERSION
+from lightning_app.evaluate.segmentation import scan_metrics, threshold_curve
 from lightning_app.reading import Read
 from lightning_app.specs import Evaluation
 from models.windows import predict_maps, prepare, to_mask

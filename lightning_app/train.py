@@ -66,6 +66,7 @@ from lightning_app.engines.cell_process import CELL_PROCESS_VARIABLE
 from lightning_app.leakage import NoLeakage, check_training
 from lightning_app.prepare import cores
 from lightning_app.reading import Reader
+from lightning_app.scan_tables import parquet_bytes
 from lightning_app.specs import HELD_OUT, CellSpec, Component
 from lightning_app.testing import accelerator_device, score_pages
 from lightning_app.timing import Clock, add, note, note_peak_memory, note_rate
@@ -365,7 +366,7 @@ class _Cell:
         for path, table in zip(self._tables_of(name), tables, strict=True):
             table.insert(0, "test_set", name)
             path.parent.mkdir(exist_ok=True)
-            write_durably(path, _parquet(table))
+            write_durably(path, parquet_bytes(table))
         self.stages.record(f"test {name}", *self._tables_of(name))
 
     def _reader(self, datamodule: Any) -> Reader | None:
@@ -465,8 +466,8 @@ class _Cell:
     def _finish(self, module: Any, started: float) -> None:
         tables = zip(*(self._tables_of(name) for name in self._sets()), strict=True)
         scans, thresholds = (self._labelled([pd.read_parquet(path) for path in paths]) for paths in tables)
-        write_durably(self.folder / "scans.parquet", _parquet(scans))
-        write_durably(self.folder / "thresholds.parquet", _parquet(thresholds))
+        write_durably(self.folder / "scans.parquet", parquet_bytes(scans))
+        write_durably(self.folder / "thresholds.parquet", parquet_bytes(thresholds))
         write_json(self.folder / "environment.json", environment(self.slot))
         Checkpoints(self.folder).keep_last_only()
         cost = {"params": parameters(module), "macs": macs_per_patch(module)}
@@ -618,12 +619,6 @@ def _quieten_lightning() -> None:
         ".*treespec, LeafSpec.*",
     ):
         warnings.filterwarnings("ignore", message=message)
-
-
-def _parquet(frame: pd.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    frame.to_parquet(buffer, index=False)
-    return buffer.getvalue()
 
 
 def _mean(values: pd.Series[float]) -> float | None:

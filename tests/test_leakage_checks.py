@@ -28,7 +28,7 @@ from datamodules.wfdb_files import write_record
 from lightning_app.cells import Store, read_json
 from lightning_app.engines import Job, Slot
 from lightning_app.evaluate.agreement import bootstrap_mean
-from lightning_app.evaluate.segmentation import METRICS_VERSION
+from lightning_app.evaluate.scan_columns import METRICS_VERSION
 from lightning_app.evaluate.signals import METRICS, lead_metrics
 from lightning_app.evaluate.statistics import (
     check_each_scan_once,

@@ -12,8 +12,9 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 Floats = NDArray[np.float64]
 
@@ -120,7 +121,7 @@ def agree(
         r=pearson(x, y),
         trials=bootstrap_pearson(x, y, who, seed),
         fisher=fisher_interval(pearson(x, y), x.size),
-        spearman=pearson(stats.rankdata(x), stats.rankdata(y)),
+        spearman=pearson(_ranks(x), _ranks(y)),
         ccc=concordance(x, y),
         icc=icc_2_1(np.stack([x, y], axis=1)),
         limits=limits_of_agreement(x, y),
@@ -138,6 +139,11 @@ def why_no_correlation(read: Floats, true: Floats) -> str:
 
 def _constant(values: Floats) -> bool:
     return bool(np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())))
+
+
+def _ranks(values: Floats) -> Floats:
+    """Rank from 1; equal values share the mean of their ranks."""
+    return np.asarray(pd.Series(values).rank(), dtype=np.float64)
 
 
 def pearson(read: Floats, true: Floats) -> float:
@@ -249,8 +255,8 @@ def icc_2_1(ratings: Floats) -> tuple[float, float, float]:
         return icc, icc, icc
     a, b = k * icc * columns / error, n * (1 + (k - 1) * icc) - k * icc
     df = (k - 1) * (n - 1) * (a + b) ** 2 / ((n - 1) * a**2 + b**2)
-    upper = float(stats.f.ppf(0.5 * (1 + LEVEL), n - 1, df))
-    lower = float(stats.f.ppf(0.5 * (1 + LEVEL), df, n - 1))
+    upper = float(special.fdtri(n - 1, df, 0.5 * (1 + LEVEL)))
+    lower = float(special.fdtri(df, n - 1, 0.5 * (1 + LEVEL)))
     rest = k * columns + (k * n - k - n) * error
     low = n * (rows - upper * error) / (upper * rest + n * rows)
     high = n * (lower * rows - error) / (rest + n * lower * rows)

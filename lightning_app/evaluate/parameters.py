@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -25,6 +25,7 @@ from scipy.interpolate import PchipInterpolator
 
 from datamodules.layout import LEADS, Layout, Segment
 from lightning_app.evaluate.qrs import HALF_BEAT, RATE_HZ, Beats, align_beats, qrs_bounds
+from lightning_app.evaluate.scan_columns import PARAMETERS
 
 Array = NDArray[np.floating]
 Floats = NDArray[np.float64]
@@ -82,12 +83,9 @@ class Parameters:
     reasons: Mapping[str, Reason] = field(default_factory=dict)
 
 
-NAMES = tuple(f.name for f in fields(Parameters) if f.name != "reasons")
-
-
 def absent(reason: Reason) -> Parameters:
     """All five parameters absent for one reason."""
-    return Parameters(reasons=dict.fromkeys(NAMES, reason))
+    return Parameters(reasons=dict.fromkeys(PARAMETERS, reason))
 
 
 def measure(mv: Array, rate_hz: float, preset: Preset = "inkbeat") -> Parameters:
@@ -375,7 +373,7 @@ def median_of(measured: Iterable[Parameters]) -> Parameters:
     rows = list(measured)
     values: dict[str, float] = {}
     reasons: dict[str, Reason] = {}
-    for name in NAMES:
+    for name in PARAMETERS:
         known = [value for row in rows if (value := getattr(row, name)) is not None]
         if known:
             values[name] = float(np.median(known))

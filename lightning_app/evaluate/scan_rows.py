@@ -16,20 +16,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.layout import LEADS, Layout
-from lightning_app.evaluate.parameters import NAMES, segment_parameters, strip_parameters
+from lightning_app.evaluate.parameters import segment_parameters, strip_parameters
+from lightning_app.evaluate.scan_columns import PARAMETERS
 from lightning_app.evaluate.signals import METRICS, record_metrics
 
 Array = NDArray[np.floating]
-Source = Literal["segments", "strip"]
-
-PARAMETERS = NAMES
-SOURCES: tuple[Source, ...] = get_args(Source)
 MIN_COVERAGE = 0.95
 
 

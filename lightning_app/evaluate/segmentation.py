@@ -15,7 +15,8 @@ Empty masks, fixed in writing:
 | empty | ink | 0 | page diagonal | NaN | NaN |
 | ink | empty | 0 | page diagonal | NaN | every trace |
 
-NaN means "nothing to measure"; the report counts such scans instead of dropping them silently.
+NaN means "nothing to measure"; the report counts such scans instead of dropping them silently. Whoever
+changes the meaning of a number raises `scan_columns.METRICS_VERSION`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ BoolMask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-METRICS_VERSION = 1  # goes up whenever a number below changes its meaning; recorded in every report
 TOLERANCE_PX = 2  # half a millimetre on the paper's pages (4 px/mm)
 SEARCH_PX = 20  # further away than this (0.5 mV at 40 px/mV) a stroke belongs to something else
 LOST_SHARE = 0.5  # a trace found in fewer of its columns counts as lost

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import special, stats
+from scipy import special
 
 from datamodules.errors import DataError, Problem
 
@@ -333,13 +333,13 @@ def nadeau_bengio(
     if n < 2:
         return CorrectedT(mean, math.nan, math.nan, math.nan, math.nan, n)
     error = math.sqrt(float(d.var(ddof=1)) * (1 / n + test_over_train))
-    reach = float(stats.t.ppf((1 + level) / 2, n - 1)) * error
+    reach = float(special.stdtrit(n - 1, (1 + level) / 2)) * error
     if error == 0:
         return CorrectedT(
             mean, mean, mean, math.copysign(math.inf, mean) if mean else 0.0, float(mean == 0), n
         )
     t = mean / error
-    return CorrectedT(mean, mean - reach, mean + reach, t, 2 * float(stats.t.sf(abs(t), n - 1)), n)
+    return CorrectedT(mean, mean - reach, mean + reach, t, 2 * float(special.stdtr(n - 1, -abs(t))), n)
 
 
 @dataclass(frozen=True)
@@ -434,7 +434,7 @@ def fisher_z_interval(r: float, n: int, level: float = LEVEL) -> tuple[float, fl
         return math.nan, math.nan
     if abs(r) == 1:
         return r, r
-    reach = float(stats.norm.ppf((1 + level) / 2)) / math.sqrt(n - 3)
+    reach = float(special.ndtri((1 + level) / 2)) / math.sqrt(n - 3)
     return math.tanh(math.atanh(r) - reach), math.tanh(math.atanh(r) + reach)
 
 

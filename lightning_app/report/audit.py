@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from datamodules.errors import IntegrityError, Problem
-from lightning_app.evaluate.segmentation import METRICS_VERSION
+from lightning_app.evaluate.scan_columns import METRICS_VERSION
 
 TOLERANCE = 1e-9
 # Columns of intervals, and the counts that must stand beside them.

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from datamodules.errors import DataError, InkbeatError, Problem
-from lightning_app.cells import Store, write_durably
-from lightning_app.evaluate.segmentation import METRICS_VERSION
+from lightning_app.cells import Outcome, Store, write_durably
+from lightning_app.evaluate.scan_columns import METRICS_VERSION
 from lightning_app.report import tables
 from lightning_app.report.analysis_plan import AnalysisPlan, load_analysis_plan
 from lightning_app.report.audit import audit, audit_rows, audit_signals
@@ -96,11 +96,12 @@ class _Report:
     test_sets: dict[str, str]
 
 
-def build_report(sweep_dir: Path) -> ReportPaths:
+def build_report(sweep_dir: Path, outcomes: Mapping[str, Outcome] | None = None) -> ReportPaths:
     """Rebuild the report of a sweep, however far it is, and RUNS/<sweep>/cost/ beside it.
 
     Args:
         sweep_dir: RUNS/<sweep>.
+        outcomes: Of all planned cells, for a caller that has read them already.
 
     Returns:
         Where everything lies.
@@ -110,7 +111,7 @@ def build_report(sweep_dir: Path) -> ReportPaths:
         DataError: `NO_RESULTS` if no cell has finished, or a code for tables that contradict each other.
         IntegrityError: `E4_...` to `E14_...` if a table does not say what its columns are called.
     """
-    report = _report(read_results(sweep_dir))
+    report = _report(read_results(sweep_dir, outcomes))
     folder = sweep_dir / "report"
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     write_durably(folder / "benchmark.csv", _csv(report.benchmark))

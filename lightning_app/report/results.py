@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import gc
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,6 @@ import pyarrow.parquet as pq
 from datamodules.errors import DataError, Problem
 from lightning_app.cells import SPEC, Outcome, Store, read_leniently
 
-READERS = 4  # threads; on a network file system opening ten thousand small files is waiting
-BATCH = 100  # files; handing them over one by one costs as much as reading them
 NO_FILE = "no file"
 LABELS = ("cell", "model", "fold", "seed")
 ID_COLUMNS = (*LABELS, "test_set", "scan_id", "patient_id", "layout")
@@ -55,11 +54,12 @@ class SweepResults:
         return list(dict.fromkeys(self.cells["model"]))
 
 
-def read_results(root: Path) -> SweepResults:
+def read_results(root: Path, outcomes: Mapping[str, Outcome] | None = None) -> SweepResults:
     """Read a sweep folder.
 
     Args:
         root: RUNS/<sweep>.
+        outcomes: Of all planned cells, for a caller that has read them already.
 
     Returns:
         Its results, however far it is.
@@ -70,19 +70,34 @@ def read_results(root: Path) -> SweepResults:
     """
     store = Store(root)
     plan = store.plan()
-    cells = _cells(plan["cells"], store.outcomes(cell["key"] for cell in plan["cells"]))
+    if outcomes is None:
+        outcomes = store.outcomes(cell["key"] for cell in plan["cells"])
+    cells = _cells(plan["cells"], outcomes)
     done = cells.loc[cells["state"] == "done", ["key", "model", "fold", "seed"]].to_dict("records")
     if not done:
         raise DataError(_nothing_to_report(root, cells))
-    return SweepResults(
-        root=root,
-        plan=plan,
-        cells=cells,
-        rows=_read_tables(store, done, "scans.parquet"),
-        thresholds=_read_tables(store, done, "thresholds.parquet"),
-        specs=_read_objects(store, done, SPEC),
-        environments=_read_objects(store, done, "environment.json"),
-    )
+    with _no_garbage():
+        return SweepResults(
+            root=root,
+            plan=plan,
+            cells=cells,
+            rows=_read_tables(store, done, "scans.parquet"),
+            thresholds=_read_tables(store, done, "thresholds.parquet"),
+            specs=_read_objects(store, done, SPEC),
+            environments=_read_objects(store, done, "environment.json"),
+        )
+
+
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Keep the collector from walking, again and again, over the many small things that are read and kept."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _cells(planned: Iterable[Mapping[str, Any]], outcomes: Mapping[str, Outcome]) -> pd.DataFrame:
@@ -118,10 +133,9 @@ def _nothing_to_report(root: Path, cells: pd.DataFrame) -> Problem:
 
 def _read_tables(store: Store, done: list[dict[Any, Any]], name: str) -> pd.DataFrame:
     """Read one table of every finished cell and label its rows as the current plan does."""
-    paths = [store.folder(cell["key"]) / name for cell in done]
-    batches = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
-    with ThreadPoolExecutor(READERS) as pool:
-        tables = [table for batch in pool.map(_tables, batches) for table in batch]
+    paths = [store.file(cell["key"], name) for cell in done]
+    # One thread: several hold each other up, because decoding a small table is mostly Python.
+    tables = [_table(path) for path in paths]
     is_needed = name == "scans.parquet"
     damaged = [
         Problem("ROWS_UNREADABLE", f"{cell['key']}/{name}", table, "a parquet table", "run the cell again")
@@ -138,12 +152,8 @@ def _read_tables(store: Store, done: list[dict[Any, Any]], name: str) -> pd.Data
     return _labelled(rows.to_pandas().reset_index(drop=True), [cell for cell, _ in found], counts)
 
 
-def _tables(paths: Sequence[Path]) -> list[pa.Table | str]:
-    """Read tables, or say what is wrong with them."""
-    return [_table(path) for path in paths]
-
-
 def _table(path: Path) -> pa.Table | str:
+    """Read a table, or say what is wrong with it."""
     try:
         return pq.ParquetFile(pa.BufferReader(path.read_bytes())).read(use_threads=False)
     except FileNotFoundError:
@@ -163,4 +173,4 @@ def _labelled(rows: pd.DataFrame, cells: Sequence[Mapping[Any, Any]], counts: Se
 
 def _read_objects(store: Store, done: Sequence[Mapping[Any, Any]], name: str) -> dict[str, Mapping[str, Any]]:
     """Read one JSON file of every finished cell; the rows count, `verify` tells about damaged companions."""
-    return {cell["key"]: read_leniently(store.folder(cell["key"]) / name) for cell in done}
+    return {cell["key"]: read_leniently(store.file(cell["key"], name)) for cell in done}

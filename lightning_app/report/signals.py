@@ -10,8 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from lightning_app.ceiling import read_known
 from lightning_app.evaluate.agreement import bootstrap_mean
-from lightning_app.reading import READ, read_known
+from lightning_app.evaluate.scan_columns import DIGITIZED_OK
 from lightning_app.report.table1 import table1
 from lightning_app.report.tables import HELD_OUT
 
@@ -89,12 +90,12 @@ def _summary(model: str, rows: pd.DataFrame, ceiling: pd.DataFrame | None) -> di
     trials = bootstrap_mean(pcc.to_numpy(), rows["patient_id"].to_numpy())
     best = _of(ceiling, rows)
     snr_db = rows["signal_snr_db"].dropna()
-    refused = rows.loc[rows[STATE] != READ, STATE].value_counts().sort_index()
+    refused = rows.loc[rows[STATE] != DIGITIZED_OK, STATE].value_counts().sort_index()
     return {
         "model": model,
         "n_scans": len(rows),
         "n_patients": rows["patient_id"].nunique(),
-        "n_read": int((rows[STATE] == READ).sum()),
+        "n_read": int((rows[STATE] == DIGITIZED_OK).sum()),
         "refusals": ", ".join(f"{code} {n}" for code, n in refused.items()),
         "signal_pcc_mean": float(pcc.mean()),
         "signal_pcc_ci_low": trials.low if trials else math.nan,

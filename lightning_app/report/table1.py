@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lightning_app.evaluate.agreement import Agreement, Estimate, agree, bootstrap_mean
-from lightning_app.evaluate.scan_rows import PARAMETERS, SOURCES
+from lightning_app.evaluate.scan_columns import PARAMETERS, SOURCES
 
 TITLES = {"hr_bpm": "HR", "rr_ms": "RR", "hrv_ms": "HRV", "pr_ms": "PR", "qrs_ms": "QRS"}
 UNITS = {"hr_bpm": "bpm", "rr_ms": "ms", "hrv_ms": "ms", "pr_ms": "ms", "qrs_ms": "ms"}

@@ -22,6 +22,8 @@ HEAVY = {
     "albumentations",
     "neurokit2",
     "matplotlib",
+    "skimage",
+    "surface_distance",
     "wandb",
 }
 # Modules that answer in a blink: nothing heavy at their top, in themselves and in what they import from us.

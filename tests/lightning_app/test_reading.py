@@ -8,7 +8,9 @@ import pytest
 
 from datamodules.cohort import Cohort
 from datamodules.rendering.make import make_cohort
-from lightning_app.reading import READ, Reader, read_known
+from lightning_app.ceiling import read_known
+from lightning_app.evaluate.scan_columns import DIGITIZED_OK
+from lightning_app.reading import Reader
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,7 @@ def test_a_perfect_prediction_reads_like_its_ceiling(cohort, reader, tmp_path):
     scan = cohort.scans[0]
     mask = (cohort.load_mask(scan) > 0).astype(np.float32)
     row = reader(scan, mask)
-    assert row["digitized"] == READ
+    assert row["digitized"] == DIGITIZED_OK
     assert row["signal_pcc"] > 0.95
     known = read_known(tmp_path / f"{scan.scan_id}.json")
     assert known.ceiling["signal_pcc"] == row["signal_pcc"]

@@ -21,15 +21,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
 from lightning_app.cells import RESULT, SPEC, result_of
 from lightning_app.engines import Event, Job, Slot
 from lightning_app.engines.local import LocalEngine, warm_up
-from lightning_app.evaluate.segmentation import METRICS_VERSION, scan_metrics
+from lightning_app.evaluate.scan_columns import METRICS_VERSION
+from lightning_app.evaluate.segmentation import scan_metrics
 from lightning_app.planning import make_plan
+from lightning_app.scan_tables import parquet_bytes
 from lightning_app.specs import PlannedCell, check_sweep
 from lightning_app.tracking import Overlay, RunIdentity, Tracker
 from lightning_app.tracking_mode import SLOW_IMPORTS
@@ -166,8 +166,7 @@ def _rows_of(fold: int) -> pd.DataFrame:
 def _write_rows(path: Path, cell: PlannedCell, rows: pd.DataFrame) -> None:
     seed = cell.spec.seeds.weights
     dice = rows["dice"] * (1 - seed / 1e5)  # seeds that agree to the last digit are taken for copies
-    table = pa.Table.from_pandas(rows.assign(seed=seed, dice=dice), preserve_index=False)
-    pq.write_table(table, path)
+    path.write_bytes(parquet_bytes(rows.assign(seed=seed, dice=dice)))
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import pytest
 from datamodules.layout import LEADS, load_layout
 from lightning_app.evaluate import parameters as pm
 from lightning_app.evaluate.qrs import HALF_BEAT, align_beats, qrs_bounds
+from lightning_app.evaluate.scan_columns import PARAMETERS
 from tests.performance.qrs_against_ludb import LUDB, read_ludb, true_hr_bpm, true_pr_ms, true_qrs_ms
 from tests.shared import needs_shared
 
@@ -199,10 +200,10 @@ def test_an_unknown_preset_is_refused():
 
 
 def test_the_median_ignores_what_is_absent_and_says_why_when_all_is():
-    some = pm.Parameters(hr_bpm=60.0, reasons=dict.fromkeys(pm.NAMES[1:], "FLAT"))
+    some = pm.Parameters(hr_bpm=60.0, reasons=dict.fromkeys(PARAMETERS[1:], "FLAT"))
     got = pm.median_of([some, pm.Parameters(hr_bpm=70.0, reasons=some.reasons), pm.absent("GAPS")])
     assert got.hr_bpm == 65
-    assert got.reasons == dict.fromkeys(pm.NAMES[1:], "FLAT")
+    assert got.reasons == dict.fromkeys(PARAMETERS[1:], "FLAT")
     assert pm.median_of([]) == pm.absent("EMPTY")
 
 
@@ -270,3 +271,7 @@ def test_ludb_sinus_rhythm_agrees_with_the_cardiologists():
 )
 def test_paced_and_fibrillating_records_give_reasons(subject, names):
     assert set(pm.measure(read_ludb(LUDB / str(subject)).mv, RATE_HZ).reasons) >= names
+
+
+def test_the_names_in_the_rows_are_the_parameters():
+    assert {*PARAMETERS, "reasons"} == set(pm.Parameters.__dataclass_fields__)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from datamodules.layout import LEADS, load_layout
-from lightning_app.evaluate.scan_rows import PARAMETERS, drawn_only, parameter_row, signal_row
+from lightning_app.evaluate.scan_columns import PARAMETERS
+from lightning_app.evaluate.scan_rows import drawn_only, parameter_row, signal_row
 from tests.lightning_app.evaluate.test_parameters import RATE_HZ, ecg
 
 FOUR = load_layout("four_line")

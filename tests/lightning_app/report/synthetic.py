@@ -12,7 +12,9 @@ from PIL import Image
 
 from datamodules.cohort import Scan, write_cohort
 from datamodules.page import write_binary_tiff, write_mask_png
-from lightning_app.evaluate.segmentation import METRICS_VERSION, scan_metrics, threshold_curve
+from lightning_app.evaluate.scan_columns import METRICS_VERSION
+from lightning_app.evaluate.segmentation import scan_metrics, threshold_curve
+from lightning_app.scan_tables import parquet_bytes
 
 UNET, FCN, DEEPLAB = "models.resunet_cbam.ResUNetCBAM", "models.fcn.FCN", "models.deeplabv3.DeepLabV3"
 COLOUR_SETS = {"colour_grey": 0.0, "colour_sp02": 0.02, "colour_sp10": 0.10}
@@ -202,9 +204,9 @@ def _write_cell(cell, key, spec, model, state, scans, thresholds):
             probability = np.where(predicted > 0, 0.16 + 0.84 * blurred, 0.14 * blurred).astype(np.float32)
             curves += threshold_curve(probability, truth).rows(**ids)
     labels = {"cell": key, "model": model.name, "fold": fold, "seed": seed}
-    pd.DataFrame(rows).assign(**labels).to_parquet(cell / "scans.parquet", index=False)
+    (cell / "scans.parquet").write_bytes(parquet_bytes(pd.DataFrame(rows).assign(**labels)))
     if thresholds:
-        pd.DataFrame(curves).assign(**labels).to_parquet(cell / "thresholds.parquet", index=False)
+        (cell / "thresholds.parquet").write_bytes(parquet_bytes(pd.DataFrame(curves).assign(**labels)))
     environment = {
         "python": "3.11.9",
         "system": "Linux x86_64",

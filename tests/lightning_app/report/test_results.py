@@ -29,6 +29,14 @@ def test_columns_that_only_some_cells_measured_are_kept_and_empty_elsewhere(tmp_
     assert rows.groupby("fold")["snr_db"].count().to_dict() == {0: 0, 1: 2}
 
 
+def test_cells_that_an_earlier_release_wrote_by_pandas_are_read_beside_newer_ones(tmp_path):
+    sweep = write_sweep(tmp_path / "s", MODELS[:1], **SMALL)
+    before = read_results(sweep.root).rows
+    path = sweep.root / "cells" / sweep.keys["ResUNetCBAM", 0, 0] / "scans.parquet"
+    pd.read_parquet(path).to_parquet(path, index=False)
+    pd.testing.assert_frame_equal(read_results(sweep.root).rows, before)
+
+
 def test_nothing_finished_is_refused_with_what_there_is(tmp_path):
     sweep = write_sweep(
         tmp_path / "s",

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lightning_app.evaluate.scan_rows import PARAMETERS, SOURCES
+from lightning_app.evaluate.scan_columns import PARAMETERS, SOURCES
 from lightning_app.report.signals import signal_tables
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lightning_app.evaluate.scan_rows import PARAMETERS, SOURCES
+from lightning_app.evaluate.scan_columns import PARAMETERS, SOURCES
 from lightning_app.evaluate.statistics import fisher_z_interval
 from lightning_app.report.table1 import HEADER, PAPER, cells, table1, to_html, to_markdown, to_text_rows
 

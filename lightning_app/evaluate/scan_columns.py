@@ -1,0 +1,13 @@
+"""Names that the per-scan rows and what is made from them agree on. Light: a report imports no metric."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+METRICS_VERSION = 1  # goes up whenever a number of `segmentation` changes its meaning; stands in every row
+
+DIGITIZED_OK = "read"  # column `digitized` of a page that was read; else it holds the refusal's code
+
+PARAMETERS = ("hr_bpm", "rr_ms", "hrv_ms", "pr_ms", "qrs_ms")  # fields of `parameters.Parameters`
+Source = Literal["segments", "strip"]
+SOURCES: tuple[Source, ...] = get_args(Source)
