@@ -6,13 +6,16 @@ and memory come from SLURM's own variables, which `sbatch` puts above what a scr
 `SBATCH_ACCOUNT`, `SBATCH_TIMELIMIT`, `SBATCH_GPUS`, `SBATCH_MEM_PER_NODE` and so on.
 
 A job that nears its time limit or is preempted has its cell make a checkpoint and goes back to the queue.
-Jobs outlive a driver that was killed; the next one finds them in `slurm/jobs.json` and follows them.
+Jobs outlive a driver that was killed; the next one finds them by their name and follows them. Each submission
+has a name of its own, and which cells it is of is written to `slurm/<name>.json` before SLURM hears of it. So
+there is no instant at which a kill leaves jobs that nobody knows.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import subprocess
 import time
@@ -164,32 +167,39 @@ class SlurmEngine:
 
     def _adopt(self, cells: list[Job]) -> list[Job]:
         """Follow the jobs of an earlier driver that still live; return the cells that have none."""
-        recorded = self._recorded()
-        states = job_states() if recorded else {}
-        if states is None:
+        queued = _queued()
+        if queued is None:
             raise _unreachable()
-        for job in cells:
-            job_id = recorded.get(job.key)
-            if job_id is not None and _is_alive(states.get(job_id)):
+        waiting = {job.key: job for job in cells}
+        for job_id, (name, state) in queued.items():
+            key = self._key_of(job_id, name) if _is_alive(state) else None
+            if key in waiting:
+                job = waiting.pop(key)
                 self._submitted[job_id] = _Submitted(job)
                 self._attempts[job.key] += 1
-        adopted = {submitted.job.key for submitted in self._submitted.values()}
-        return [job for job in cells if job.key not in adopted]
+        return list(waiting.values())
 
-    def _recorded(self) -> Mapping[str, str]:
+    def _key_of(self, job_id: str, name: str) -> str | None:
+        """Tell which cell a job is of; None for one that is not of this sweep."""
         try:
-            recorded: dict[str, str] = read_json(self._folder / "jobs.json")["jobs"]
+            keys = read_json(self._record_of(name))["keys"]
         except (InkbeatError, KeyError):
-            return {}
-        return recorded
+            return None
+        task = int(job_id.partition("_")[2] or 0)
+        return str(keys[task]) if task < len(keys) else None
+
+    def _record_of(self, name: str) -> Path:
+        return self._folder / f"{Path(name).name}.json"
 
     def _submit(self, cells: Sequence[Job], slots: Sequence[Slot]) -> None:
         import submitit
 
+        name = f"inkbeat-{cells[0].sweep_dir.name}-{secrets.token_hex(4)}"
+        write_json(self._record_of(name), {"keys": [job.key for job in cells]})
         executor = submitit.SlurmExecutor(folder=self._folder, max_num_timeout=MAX_REQUEUES)
         threads = slots[0].threads
         executor.update_parameters(
-            job_name=f"inkbeat-{cells[0].sweep_dir.name}",
+            job_name=name,
             time=TIME_LIMIT_MIN,
             cpus_per_task=threads,
             array_parallelism=len(slots),
@@ -209,11 +219,6 @@ class SlurmEngine:
         for job, submitted in zip(cells, jobs, strict=True):
             self._submitted[submitted.job_id] = _Submitted(job)
             self._attempts[job.key] += 1
-        self._record()
-
-    def _record(self) -> None:
-        jobs = {submitted.job.key: job_id for job_id, submitted in self._submitted.items()}
-        write_json(self._folder / "jobs.json", {"jobs": jobs})
 
     def _pause(self, requests: StopRequests) -> None:
         until = time.monotonic() + self._poll_s
@@ -272,10 +277,17 @@ class SlurmEngine:
 
 def job_states() -> dict[str, str] | None:
     """Ask squeue for the states of this user's jobs, by id such as `17` or `17_3`; None without an answer."""
-    answer = _ask("squeue", "--me", "--array", "--states=all", "--noheader", "--format=%i|%T")
+    queued = _queued()
+    return None if queued is None else {job_id: state for job_id, (_, state) in queued.items()}
+
+
+def _queued() -> dict[str, tuple[str, str]] | None:
+    """Ask squeue for name and state of this user's jobs, by id; None without an answer."""
+    answer = _ask("squeue", "--me", "--array", "--states=all", "--noheader", "--format=%i|%T|%j")
     if answer is None:
         return None
-    return dict(line.strip().split("|", 1) for line in answer.splitlines() if "|" in line)
+    jobs = (line.strip().split("|", 2) for line in answer.splitlines() if line.count("|") >= 2)
+    return {job_id: (name, state) for job_id, state, name in jobs}
 
 
 def _ask(*command: str) -> str | None:

@@ -1,10 +1,12 @@
 """Work and drivers for the engines whose workers are other processes or machines."""
 
+import contextlib
 import importlib
 import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from lightning_app.engines import Job, Slot
@@ -91,6 +93,22 @@ def drive(engine_name: str, folder: str, work: str, keys: list[str]) -> None:
     except InkbeatError as problem:
         print(problem, file=sys.stderr)
         sys.exit(problem.exit_code)
+
+
+def submit_and_be_killed(folder: str, work: str, keys: list[str]) -> None:
+    """Drive SLURM until the jobs are in its queue, and be killed before anything else is noted."""
+    import submitit
+
+    batch = submitit.SlurmExecutor.batch
+
+    @contextlib.contextmanager
+    def and_kill(self: submitit.SlurmExecutor) -> Iterator[None]:
+        with batch(self):
+            yield
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    submitit.SlurmExecutor.batch = and_kill
+    drive("slurm", folder, work, keys)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,17 @@ def test_a_job_that_was_cancelled_in_the_queue_is_not_a_failure():
     assert slurm.CODE_OF_STATE.get("NODE_FAIL") is None
 
 
+def test_living_jobs_are_told_by_the_name_of_their_submission(tmp_path, monkeypatch):
+    (tmp_path / "inkbeat-s-1.json").write_text('{"keys": ["a", "b", "c"]}', encoding="utf-8")
+    queue = ["17_0|RUNNING|inkbeat-s-1", "17_1|COMPLETED|inkbeat-s-1", "17_2|PENDING|inkbeat-s-1"]
+    of_others = ["18|RUNNING|inkbeat-s-2", "19|RUNNING|my|own", "20_3|RUNNING|inkbeat-s-1"]
+    monkeypatch.setattr(slurm, "_ask", lambda *command: "\n".join([*queue, *of_others]))
+    engine = SlurmEngine(work.finish)
+    engine._folder = tmp_path
+    assert [job.key for job in engine._adopt(jobs_in(tmp_path, "abcd"))] == ["b", "d"]
+    assert {job_id: one.job.key for job_id, one in engine._submitted.items()} == {"17_0": "a", "17_2": "c"}
+
+
 @pytest.fixture(scope="module")
 def node(tmp_path_factory):
     folder = tmp_path_factory.mktemp("slurm")
@@ -116,6 +127,18 @@ def test_a_new_driver_follows_the_jobs_of_one_that_went_away(node, tmp_path, num
     assert driver(tmp_path, "finish_slowly", *"abcd").wait(PATIENCE_S) == 0
     assert [starts(tmp_path, key) for key in "abcd"] == [1, 1, 1, 1]
     assert (tmp_path / "events").read_text().count("ended") == 4
+
+
+@pytest.mark.slurm
+def test_jobs_of_a_driver_that_was_killed_before_it_knew_their_ids_are_found(node, tmp_path):
+    code = (
+        "from tests.lightning_app.engines import cluster_work\n"
+        f"cluster_work.submit_and_be_killed({str(tmp_path)!r}, 'finish_slowly', list('abcd'))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert driver(tmp_path, "finish_slowly", *"abcd").wait(PATIENCE_S) == 0
+    assert [starts(tmp_path, key) for key in "abcd"] == [1, 1, 1, 1]
+    assert len(list((tmp_path / "slurm").glob("inkbeat-*.json"))) == 1  # nothing was submitted anew
 
 
 @pytest.mark.slurm
