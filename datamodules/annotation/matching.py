@@ -24,8 +24,10 @@ from datamodules.annotation.refinement import (
     break_even,
     contrast,
     fit_pen,
+    height_profile,
     ink_above,
     look,
+    place_rows,
     refine,
     settle,
     start_fit,
@@ -36,6 +38,7 @@ from datamodules.annotation.templates import (
     cut_pieces,
     draw_points,
     mean_under,
+    without_rules,
 )
 from datamodules.geometry import DrawnSegment, Geometry
 from datamodules.layout import LEADS, Layout, Segment
@@ -72,6 +75,9 @@ SAME_PLACE_PX = 8  # nearer than that, tall QRS still lie on themselves: a shoul
 MAX_SHOULDER = 0.02  # contrast by which a shoulder may exceed the place itself; flat leads slide to the side
 PAGE_REACH_S = 1.5  # beyond one beat: a regular rhythm fits nearly as well one beat on
 CONTRAST_BLUR_PX = 0.8
+# Share of the faintest found row's contrast that every row of a layout that shows more must have.
+MIN_ROW_CONTRAST = 0.5
+FITS_BEYOND = 0.8  # share of a found row's contrast at which a left-out one counts as lying beyond it
 # A time scale this near the end of its range would have gone on.
 END_OF_RANGE = 0.001
 N_GUESSES = 3
@@ -158,11 +164,16 @@ class _Judged:
     stroke_px: float = float("nan")
 
     @property
+    def is_whole(self) -> bool:
+        """Whether every lead is resolved."""
+        return all(lead.is_resolved for lead in self.leads)
+
+    @property
     def rank(self) -> tuple[bool, float, float]:
         """The layout with most resolved seconds and none unresolved; then what stands out most."""
         resolved = [lead for lead in self.leads if lead.is_resolved]
         seconds = sum(lead.segment.stop_s - lead.segment.start_s for lead in resolved)
-        return bool(resolved) and len(resolved) == len(self.leads), seconds, self.page_gap
+        return self.is_whole, seconds, self.page_gap
 
 
 def annotate_page(
@@ -194,11 +205,19 @@ def annotate_page(
     page = stretched(ink)
     nominal = Scale(px_per_s, 0.0, -px_per_mv)
     best: _Judged | None = None
+    extended: set[str] = set()
     for guess in _guesses(page, recording, layouts, px_per_s, px_per_mv):
+        if best is None or not best.is_whole:
+            judged = _follow(page, guess, recording, nominal)
         # Once all of a layout is found, only a layout that shows more can be the better one.
-        if best is not None and best.rank[0] and _shown_s(guess.layout) <= best.rank[1]:
+        elif _shown_s(guess.layout) > _shown_s(best.layout) and guess.layout.name not in extended:
+            extended.add(guess.layout.name)
+            extension = _extend(page, guess, recording, best, nominal)
+            if extension is None:
+                continue
+            judged = extension
+        else:
             continue
-        judged = _follow(page, guess, recording, nominal)
         if best is None or judged.rank > best.rank:
             best = judged
     if best is None:
@@ -255,6 +274,29 @@ def _follow(page: Ink, guess: _Guess, recording: Recording, nominal: Scale) -> _
     return _with_pen(page, recording, judged)
 
 
+def _extend(page: Ink, guess: _Guess, recording: Recording, found: _Judged, nominal: Scale) -> _Judged | None:
+    """Judge a layout that shows more than one found whole, by that one's start and scale.
+
+    The guess's own place is not needed: what both layouts show lies where it was found. A layout with a row
+    that lies on hardly any ink is not looked at any closer.
+    """
+    rows = tuple(sorted({piece.row for piece in guess.pieces}))
+    fit = replace(found.fit, rows=rows, row_y_px=np.zeros(len(rows)))
+    fit = place_rows(page, guess.pieces, fit, nominal)
+    standing_out = contrast(page, CONTRAST_BLUR_PX)
+    faintest = _faintest_row(standing_out, found.pieces, found.fit)
+    if _faintest_row(standing_out, guess.pieces, fit) < MIN_ROW_CONTRAST * faintest:
+        return None
+    judged = _judge(page, guess, settle(page, guess.pieces, fit, nominal), nominal)
+    return _with_pen(page, recording, judged) if judged.is_whole else judged
+
+
+def _faintest_row(standing_out: Ink, pieces: Sequence[Piece], fit: Fit) -> float:
+    """Mean contrast under the lines of the row that stands out least."""
+    rows = [np.concatenate([fit.line(p) for p in pieces if p.row == row]) for row in fit.rows]
+    return min(float(look(standing_out, line[:, 0], line[:, 1]).mean()) for line in rows)
+
+
 def _resolved_pieces(judged: _Judged) -> list[Piece]:
     return [piece for piece in judged.pieces if judged.leads[piece.segment].is_resolved]
 
@@ -272,8 +314,45 @@ def _with_pen(page: Ink, recording: Recording, judged: _Judged) -> _Judged:
         else lead
         for lead in judged.leads
     )
-    leads = _refused_if_few(judged.layout, leads)
+    leads = _refused_if_few(judged.layout, _in_order(page, judged.pieces, leads, fit))
     return replace(judged, fit=fit, leads=leads, stroke_px=stroke_px)
+
+
+def _in_order(
+    page: Ink, pieces: Sequence[Piece], leads: Sequence[LeadMatch], fit: Fit
+) -> tuple[LeadMatch, ...]:
+    """Refuse leads that lie in the next row, as the one that belongs there tells by where it fits.
+
+    Of two neighbouring rows under each other's name one is found, in the other's place, since rows come in
+    order. The other one is left out and would fit just beyond, which nothing at the found place can show.
+    """
+    standing_out = contrast(without_rules(page, fit.scale.a), CONTRAST_BLUR_PX)
+    lines = [[piece for piece in pieces if piece.segment == index] for index in range(len(leads))]
+    refused = {
+        index
+        for lost, own in zip(leads, lines, strict=True)
+        if own and not lost.is_resolved
+        for index, lead in enumerate(leads)
+        if lead.is_resolved
+        and (lead.segment.start_s, lead.segment.stop_s) == (lost.segment.start_s, lost.segment.stop_s)
+        and _fits_beyond(standing_out, own, lines[index], fit)
+    }
+    return tuple(_refused(lead, "OTHER_LEAD") if i in refused else lead for i, lead in enumerate(leads))
+
+
+def _fits_beyond(standing_out: Ink, lost: Sequence[Piece], found: Sequence[Piece], fit: Fit) -> bool:
+    """Whether a left-out row fits about as well between a neighbouring row and the one after that."""
+    row, neighbour = lost[0].row, found[0].row
+    if abs(row - neighbour) != 1:
+        return False
+    heights = dict(zip(fit.rows, fit.row_y_px.tolist(), strict=True))
+    edge = 0.0 if neighbour < row else float(standing_out.shape[0])
+    low, high = sorted((heights[neighbour], heights.get(2 * neighbour - row, edge)))
+    between = slice(max(0, int(low) + SAME_PLACE_PX), max(0, int(high) - SAME_PLACE_PX))
+    profile = height_profile(standing_out, lost, fit)[between]
+    line = np.concatenate([fit.line(piece) for piece in found])
+    fits = float(look(standing_out, line[:, 0], line[:, 1]).mean())
+    return bool(profile.size) and float(profile.max()) > FITS_BEYOND * fits
 
 
 def _is_other_lead(above: Ink, recording: Recording, segment: Segment, fit: Fit, stroke_px: float) -> bool:

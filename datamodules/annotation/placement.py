@@ -28,6 +28,7 @@ DRAWN_TIME_SCALES = (0.975, 1.0, 1.025)
 START_STEP = 3  # small px; the tolerances cover the steps of start, time scale and skew
 COLUMN_TOLERANCE = 2
 ROW_TOLERANCE = 2
+HEIGHT_STEP = 2  # small px; likewise
 BORDER = 24
 MIN_ROW_GAP_PX = 12
 
@@ -193,7 +194,7 @@ def _standing_out(small: Map) -> Map:
 
 
 def _min_row_gap(page: CoarsePage) -> int:
-    return max(1, round(MIN_ROW_GAP_PX / page.shrink))
+    return max(1, round(MIN_ROW_GAP_PX / page.shrink / HEIGHT_STEP))
 
 
 def _try(
@@ -211,9 +212,10 @@ def _try(
             pieces = layouts[number]
             if not pieces:
                 continue
-            starts, profiles = _profiles(page, pieces, time_scale, skew, seen)
+            starts = _starts(page, pieces, time_scale, skew)
             if starts.size == 0:
                 continue
+            profiles = _profiles(page, pieces, time_scale, skew, starts, seen)
             totals = _best_totals(profiles, _min_row_gap(page)) / len(pieces)
             for at in np.argsort(totals)[-n_best:]:
                 found = _Candidate(float(totals[at]), time_step, skew_step, float(starts[at]))
@@ -244,9 +246,27 @@ def _distinct(
     return placements
 
 
+def _end_s(pieces: Sequence[Piece]) -> float:
+    return max(piece.start_s + float(piece.time_s[-1]) for piece in pieces)
+
+
+def _starts(
+    page: CoarsePage, pieces: Sequence[Piece], time_scale: float, skew: float
+) -> npt.NDArray[np.float64]:
+    """Columns at small row 0 where the record may start, so that all of it lies on the page."""
+    lean = max(0.0, skew) * page.height
+    low, high = -START_STEP, page.width - _end_s(pieces) * page.nominal.a * time_scale + START_STEP
+    return np.arange(low + min(0.0, skew) * page.height, high + lean, START_STEP)
+
+
 def _profiles(
-    page: CoarsePage, pieces: Sequence[Piece], time_scale: float, skew: float, seen: dict[Any, Map]
-) -> tuple[npt.NDArray[np.float64], Map]:
+    page: CoarsePage,
+    pieces: Sequence[Piece],
+    time_scale: float,
+    skew: float,
+    starts: npt.NDArray[np.float64],
+    seen: dict[Any, Map],
+) -> Map:
     """Support of every row at every height, for every start of the record.
 
     Args:
@@ -254,19 +274,17 @@ def _profiles(
         pieces: Of one layout.
         time_scale: Factor on the nominal px per s.
         skew: Slope of the rows.
+        starts: (n_starts,) columns of the start at small row 0, as `_starts` gives them.
         seen: What was read at this time scale and skew for other layouts; added to.
 
     Returns:
-        (n_starts,) columns of the start at small row 0, and (n_rows, height, n_starts) sums.
+        (n_rows, n_heights, n_starts) sums, a height every `HEIGHT_STEP` small px.
     """
     rows = sorted({piece.row for piece in pieces})
     a = page.nominal.a * time_scale
-    end_s = max(piece.start_s + float(piece.time_s[-1]) for piece in pieces)
-    lean = max(0.0, skew) * page.height
-    low, high = -START_STEP, page.width - end_s * a + START_STEP
-    starts = np.arange(low + min(0.0, skew) * page.height, high + lean, START_STEP)
-    heights = np.arange(page.height)
-    profiles = np.zeros((len(rows), page.height, starts.size), np.float32)
+    end_s = _end_s(pieces)
+    heights = np.arange(0, page.height, HEIGHT_STEP)
+    profiles = np.zeros((len(rows), heights.size, starts.size), np.float32)
     # Lower rows of a skewed page start further to the side.
     columns = starts[None, :] - skew * heights[:, None]
     places: dict[float, npt.NDArray[np.intp]] = {}
@@ -279,11 +297,11 @@ def _profiles(
                 places[middle_s] = _places(page, columns + a * middle_s, y)
             seen[key] = page.support(piece, time_scale).take(places[middle_s])
         profiles[rows.index(piece.row)] += seen[key]
-    return starts, profiles
+    return profiles
 
 
 def _places(page: CoarsePage, x: npt.NDArray[np.float64], y: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """Entries of a support at columns x (height, n_starts) and rows y (height,)."""
+    """Entries of a support at columns x (n_heights, n_starts) and rows y (n_heights,)."""
     columns = np.rint(x).astype(np.intp)
     inside = (columns >= 0) & (columns < page.width) & ((y >= 0) & (y < page.height))[:, None]
     off_page = page.height * page.width
@@ -302,14 +320,12 @@ def _best_totals(profiles: Map, min_gap: int) -> npt.NDArray[np.float32]:
 
 def _placement(page: CoarsePage, pieces: Sequence[Piece], found: _Candidate) -> Placement:
     time_scale, skew, start = TIME_SCALES[found.time_step], SKEWS[found.skew_step], found.start
-    starts, profiles = _profiles(page, pieces, time_scale, skew, {})
-    heights, total = increasing_heights(
-        profiles[:, :, int(np.argmin(np.abs(starts - start)))], _min_row_gap(page)
-    )
+    profiles = _profiles(page, pieces, time_scale, skew, np.array([start]), {})
+    heights, total = increasing_heights(profiles[:, :, 0], _min_row_gap(page))
     rows = sorted({piece.row for piece in pieces})
     # Area averaging puts the middle of small pixel 0 at (shrink - 1) / 2.
     offset = (page.shrink - 1.0) / 2.0
-    row_y = {row: float(y) * page.shrink + offset for row, y in zip(rows, heights, strict=True)}
+    row_y = {row: float(y) * HEIGHT_STEP * page.shrink + offset for row, y in zip(rows, heights, strict=True)}
     a = page.nominal.a * time_scale * page.shrink
     scale = Scale(a, skew * a, page.nominal.d * page.shrink)
     return Placement(scale, start * page.shrink + offset * (1 + skew), row_y, total / len(pieces))

@@ -17,13 +17,13 @@ from scipy.optimize import minimize
 
 from datamodules.annotation.placement import MIN_ROW_GAP_PX, Placement, increasing_heights
 from datamodules.annotation.templates import Piece, Scale, without_rules
-from datamodules.rendering.strokes import Runs, column_runs, extents
+from datamodules.rendering.strokes import Extents, Runs, column_runs, extents
 
 # PROTOCOL R11: the ranges searched around the nominal scale, a little beyond the 3 % and 5 % it proposes.
 TIME_RANGE = 0.035
 AMPLITUDE_RANGE = 0.06
 MAX_SKEW = 0.02
-INK_RUN_PX = 0.2  # measured on rendered pages, stroke 1 to 4 px
+INK_RUN_PX = 0.25  # measured on 40 rendered pages, stroke 1 to 4 px
 STEEP = 2.0  # px of height per px of time
 AROUND_STEEP_PX = 3.0
 
@@ -41,11 +41,12 @@ class _Step:
     place_px: float
     ends_px: float  # by time scale and skew, at the far end of the record
     peaks_px: float  # by amplitude, at the highest peaks
+    spacing_px: float  # of the points looked at, along the lines
 
 
 # Wide blurs catch a line some pixels off, narrow ones tell a tenth.
-FIRST_STEPS = (_Step(2.0, 9.0, 9.0, 0.0), _Step(1.2, 5.0, 5.0, 8.0))
-LAST_STEPS = (_Step(1.0, 3.0, 3.0, 8.0), _Step(0.6, 2.0, 2.0, 8.0))
+FIRST_STEPS = (_Step(2.0, 9.0, 9.0, 0.0, 2.0), _Step(1.2, 5.0, 5.0, 8.0, 2.0))
+LAST_STEPS = (_Step(1.0, 3.0, 3.0, 8.0, 2.0), _Step(0.6, 2.0, 2.0, 8.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,7 @@ def refine(ink: Ink, pieces: Sequence[Piece], fit: Fit, nominal: Scale) -> Fit:
     for step in FIRST_STEPS:
         fit = _climb(ink, pieces, fit, nominal, step)
     # Once time and skew are known, a whole row tells its height far better than a piece did.
-    fit = replace(fit, row_y_px=_row_heights(contrast(without_rules(ink, nominal.a), 1.0), pieces, fit))
-    return settle(ink, pieces, fit, nominal)
+    return settle(ink, pieces, place_rows(ink, pieces, fit, nominal), nominal)
 
 
 def settle(ink: Ink, pieces: Sequence[Piece], fit: Fit, nominal: Scale) -> Fit:
@@ -117,6 +117,26 @@ def settle(ink: Ink, pieces: Sequence[Piece], fit: Fit, nominal: Scale) -> Fit:
     for step in LAST_STEPS:
         fit = _climb(ink, pieces, fit, nominal, step)
     return fit
+
+
+def place_rows(ink: Ink, pieces: Sequence[Piece], fit: Fit, nominal: Scale) -> Fit:
+    """Give every row the height its lines like best, rows in order from top to bottom.
+
+    Args:
+        ink: As for `refine`.
+        pieces: As for `refine`.
+        fit: Scale and start; its heights do not matter.
+        nominal: As for `refine`.
+
+    Returns:
+        The placement with new heights.
+    """
+    standing_out = contrast(without_rules(ink, nominal.a), 1.0)
+    profiles = np.stack(
+        [height_profile(standing_out, [p for p in pieces if p.row == row], fit) for row in fit.rows]
+    )
+    heights, _ = increasing_heights(profiles, MIN_ROW_GAP_PX)
+    return replace(fit, row_y_px=heights.astype(np.float64))
 
 
 def contrast(ink: Ink, blur_px: float) -> Ink:
@@ -139,22 +159,49 @@ def fit_pen(ink: Ink, pieces: Sequence[Piece], fit: Fit) -> tuple[Fit, float]:
     Returns:
         The placement with its amplitude corrected, and the stroke width in px.
     """
-    above = ink_above(ink, 0.5)
-    factor, stroke_px = _best_pen(above, pieces, fit, np.arange(0.95, 1.111, 0.03), np.arange(1.0, 7.1, 1.0))
+    above = ink_above(ink, break_even(ink, pieces, fit))
+    whole = [_Strokes(piece, _columns([piece], fit)) for piece in pieces]
+    # To look around, every other piece is enough.
     factor, stroke_px = _best_pen(
-        above, pieces, fit, factor + np.arange(-0.02, 0.021, 0.02), stroke_px + np.arange(-0.5, 0.51, 0.25)
+        above, whole[::2], fit, np.arange(0.95, 1.111, 0.03), np.arange(1.0, 7.1, 1.0)
+    )
+    factor, stroke_px = _best_pen(
+        above, whole, fit, factor + np.arange(-0.02, 0.021, 0.02), stroke_px + np.arange(-0.5, 0.51, 0.25)
     )
     # Ink runs a little beyond the pen, which makes the best-fitting pen slightly too wide.
     stroke_px = max(1.0, stroke_px - INK_RUN_PX)
     # Peaks tell the amplitude, and steep strokes have a pen of their own: printers draw them thinner, by
     # half a stroke at the tip, which is 3 % of a small QRS.
-    steep = [part for piece in pieces for part in _steep_parts(piece, fit)] or list(pieces)
-    above = ink_above(ink, break_even(ink, steep, _with_amplitude(fit, factor)))
+    parts = [_steep_parts(piece, fit) for piece in pieces]
+    if not any(parts):
+        parts = [[piece] for piece in pieces]
+    steep = [_Strokes(piece, _columns(own, fit)) for piece, own in zip(pieces, parts, strict=True) if own]
+    above = ink_above(
+        ink, break_even(ink, [part for own in parts for part in own], _with_amplitude(fit, factor))
+    )
     steps = factor + np.arange(-0.04, 0.041, 0.02)
     factor, steep_px = _best_pen(above, steep, fit, steps, stroke_px * np.arange(0.5, 1.11, 0.2))
     steps = factor + np.arange(-0.01, 0.011, 0.01)
     factor, _ = _best_pen(above, steep, fit, steps, steep_px + stroke_px * np.arange(-0.1, 0.11, 0.1))
     return _with_amplitude(fit, factor), stroke_px
+
+
+@dataclass(frozen=True)
+class _Strokes:
+    """The part of a piece that is drawn in some columns; (n,) of the page."""
+
+    piece: Piece
+    columns: npt.NDArray[np.intp]
+
+    def runs(self, trace: Extents, width_px: float) -> Runs:
+        runs = column_runs(trace, width_px)
+        kept = np.isin(runs.column, self.columns)
+        return Runs(runs.column[kept], runs.first_row[kept], runs.stop_row[kept])
+
+
+def _columns(parts: Sequence[Piece], fit: Fit) -> npt.NDArray[np.intp]:
+    x = np.concatenate([fit.line(part)[:, 0] for part in parts])
+    return np.unique(np.rint(x).astype(np.intp))
 
 
 def _steep_parts(piece: Piece, fit: Fit) -> list[Piece]:
@@ -225,7 +272,7 @@ def agreement(above: Ink, runs: Sequence[Runs], reach_px: tuple[int, int] = (0, 
 
 def _best_pen(
     above: Ink,
-    pieces: Sequence[Piece],
+    strokes: Sequence[_Strokes],
     fit: Fit,
     factors: npt.NDArray[np.float64],
     strokes_px: npt.NDArray[np.float64],
@@ -235,9 +282,10 @@ def _best_pen(
     found = np.zeros((strokes_px.size, factors.size))
     for place, factor in enumerate(factors):
         scaled = _with_amplitude(fit, factor)
-        traces = [extents(scaled.line(piece)) for piece in pieces]
+        traces = [extents(scaled.line(each.piece)) for each in strokes]
         for row, width_px in enumerate(strokes_px):
-            found[row, place] = agreement(above, [column_runs(trace, width_px) for trace in traces])
+            runs = [each.runs(trace, width_px) for each, trace in zip(strokes, traces, strict=True)]
+            found[row, place] = agreement(above, runs)
     stroke, best = np.unravel_index(int(found.argmax()), found.shape)
     return (
         _between(factors, int(best), found[stroke]),
@@ -259,21 +307,21 @@ def _between(tried: npt.NDArray[np.float64], top: int, values: npt.NDArray[np.fl
     return float(tried[top] + steps * (tried[1] - tried[0]))
 
 
-def _row_heights(standing_out: Ink, pieces: Sequence[Piece], fit: Fit) -> npt.NDArray[np.float64]:
-    """Give every row the height its lines like best, rows in order from top to bottom."""
-    profiles = np.stack([_height_profile(standing_out, pieces, fit, row) for row in fit.rows])
-    heights, _ = increasing_heights(profiles, MIN_ROW_GAP_PX)
-    return heights.astype(np.float64)
+def height_profile(standing_out: Ink, pieces: Sequence[Piece], fit: Fit) -> npt.NDArray[np.float64]:
+    """Look for a row at every height of the page.
 
+    Args:
+        standing_out: (H, W) float32, what `contrast` gives.
+        pieces: Of one row.
+        fit: Scale and start.
 
-def _height_profile(
-    standing_out: Ink, pieces: Sequence[Piece], fit: Fit, row: int
-) -> npt.NDArray[np.float64]:
-    """(H,) mean contrast under the lines of one row, for 0 mV at every y of the page."""
+    Returns:
+        (H,) mean contrast under the lines, for 0 mV at every y of the page.
+    """
     heights = np.arange(standing_out.shape[0], dtype=np.float64)
     flat = replace(fit, row_y_px=np.zeros(len(fit.rows)))
-    # Every other sample is plenty at 500 Hz.
-    points = np.concatenate([flat.line(piece)[::2] for piece in pieces if piece.row == row])
+    # Every fourth sample is plenty at 500 Hz.
+    points = np.concatenate([flat.line(piece)[::4] for piece in pieces])
     x = points[:, 0] - fit.scale.c / fit.scale.a * heights[:, None]
     y = points[:, 1] + heights[:, None]
     return np.asarray(look(standing_out, x, y).mean(axis=1), dtype=np.float64)
@@ -301,15 +349,15 @@ def look(image: Ink, x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -
 
 
 class _Lines:
-    """Every pixel of every line, as linear functions of the fitted numbers.
+    """Points of every line, evenly spaced, as linear functions of the fitted numbers.
 
     The numbers are scaled so that one unit moves some pixel of the page by about one pixel: a search
     then takes equal steps in all of them.
     """
 
-    def __init__(self, pieces: Sequence[Piece], fit: Fit) -> None:
+    def __init__(self, pieces: Sequence[Piece], fit: Fit, spacing_px: float) -> None:
         self.rows = fit.rows
-        samples = [_even_samples(piece, fit.scale) for piece in pieces]
+        samples = [_even_samples(piece, fit.scale, spacing_px) for piece in pieces]
         self.time_s = np.concatenate(
             [time_s + p.start_s for p, (time_s, _) in zip(pieces, samples, strict=True)]
         )
@@ -339,15 +387,17 @@ class _Lines:
         return x.astype(np.float32), y.astype(np.float32)
 
 
-def _even_samples(piece: Piece, scale: Scale) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Seconds and millivolts of one point per pixel of the drawn line's length."""
+def _even_samples(
+    piece: Piece, scale: Scale, spacing_px: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Seconds and millivolts of points at equal distances along the drawn line."""
     length = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(scale.points(piece), axis=0).T))])
-    at = np.arange(0.5, length[-1], 1.0)
+    at = np.arange(0.5 * spacing_px, length[-1], spacing_px)
     return np.interp(at, length, piece.time_s), np.interp(at, length, piece.mv)
 
 
 def _climb(ink: Ink, pieces: Sequence[Piece], fit: Fit, nominal: Scale, step: _Step) -> Fit:
-    lines = _Lines(pieces, fit)
+    lines = _Lines(pieces, fit, step.spacing_px)
     start = lines.pack(fit)
     soft = contrast(ink, step.blur_px)
 

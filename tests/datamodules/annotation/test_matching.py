@@ -3,12 +3,15 @@
 import dataclasses
 from functools import cache
 
+import cv2
 import numpy as np
 import pytest
 
 from datamodules.annotation.matching import annotate_page, stretched
 from datamodules.layout import LEADS, load_layout
 from datamodules.rendering.binary import render
+from datamodules.rendering.pseudo import Variant
+from datamodules.rendering.pseudo import render as draw_plain
 from tests.datamodules.annotation.drawing import binary_page, bumpy_recording, true_place
 
 
@@ -106,6 +109,19 @@ def test_leads_that_look_much_alike_are_told_apart():
     }
 
 
+def test_two_rows_under_each_others_name_are_both_named():
+    # One of them is found, in the other one's row, where only that row's own signal is printed.
+    recording, page, shown = binary_page(3, "3x4+3")
+    first, second = LEADS.index("II"), LEADS.index("V1")
+    mv = recording.mv.copy()
+    mv[[first, second]] = mv[[second, first]]
+    wrong = dataclasses.replace(recording, mv=mv)
+    found = annotate_page(page.image, wrong, [shown], page.geometry.px_per_s, page.geometry.px_per_mv)
+    named = {(lead.segment.lead, lead.segment.row): lead.reason for lead in found.unresolved}
+    assert named.keys() == {("V1", 0), ("II", 1), ("II", 3), ("V1", 4)}
+    assert named["II", 3] == "OTHER_LEAD"
+
+
 def test_a_frame_around_the_header_draws_no_lead():
     recording, page, shown = binary_page(2, "six_line")
     framed = page.image.copy()
@@ -124,11 +140,12 @@ def test_a_lead_without_samples_is_named():
     assert [(lead.segment.lead, lead.reason) for lead in found.unresolved] == [("aVL", "NO_SIGNAL")]
 
 
-def test_the_layout_with_most_on_the_page_is_chosen():
-    recording, page, _ = binary_page(2, "3x4+1")
+@pytest.mark.parametrize("name", ["3x4+1", "3x4"])
+def test_the_layout_with_most_on_the_page_is_chosen(name):
+    recording, page, _ = binary_page(2, name)
     layouts = [load_layout(name) for name in ("3x4", "four_line", "3x4+1", "6x2")]
     found = annotate_page(page.image, recording, layouts, page.geometry.px_per_s, page.geometry.px_per_mv)
-    assert found.layout.name == "3x4+1"
+    assert found.layout.name == name
     assert found.unresolved == ()
 
 
@@ -162,6 +179,24 @@ def test_a_page_the_wrong_way_round_resolves_nothing(turn):  # F17
     found = annotate_page(ink, recording, [shown], page.geometry.px_per_s, page.geometry.px_per_mv)
     assert found.geometry is None
     assert not found.mask.any()
+
+
+@pytest.mark.parametrize(
+    ("skew_degrees", "stretch", "is_found"), [(0.5, 1.03, True), (-0.5, 0.97, True), (3.0, 1.0, False)]
+)
+def test_skew_and_stretch_are_followed_within_a_pixel_or_refused(skew_degrees, stretch, is_found):  # F18
+    recording, shown = bumpy_recording(3), load_layout("3x4")
+    page = draw_plain(recording, shown, np.random.default_rng(3), Variant("thin", 0.02, 2.0))
+    height, width = page.image.shape
+    warp = cv2.getRotationMatrix2D((width / 2, height / 2), skew_degrees, 1.0)
+    warp[0, :2] *= stretch
+    ink = cv2.warpAffine(page.image, warp, (width, height), flags=cv2.INTER_NEAREST)
+    found = annotate_page(ink, recording, [shown], page.geometry.px_per_s, page.geometry.px_per_mv)
+    assert all(lead.is_resolved == is_found for lead in found.leads)
+    for lead in found.leads:
+        x, y = true_place(page.geometry, lead.segment.lead, lead.segment.row, lead.segment.start_s)
+        if is_found:
+            assert np.abs(warp @ [x, y, 1.0] - (lead.x_px, lead.y_px)).max() < 1.0
 
 
 def test_a_layout_too_wide_for_the_page_is_named():

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from datamodules.annotation.refinement import agreement, ink_above
+from datamodules.annotation.refinement import Fit, agreement, fit_pen, ink_above
+from datamodules.annotation.templates import Piece, Scale
 from datamodules.rendering.strokes import column_runs, extents, stamp_mask
 
 
@@ -33,3 +34,19 @@ def test_strokes_may_move_to_where_they_agree_best():
     assert agreement(above, runs, (1, 3)) == pytest.approx(whole)
     assert agreement(above, runs, (1, 2)) < whole
     assert agreement(above, runs) < agreement(above, runs, (1, 2))
+
+
+@pytest.mark.parametrize("grid_share", [0.0, 0.3, 0.6])
+def test_the_pen_is_found_on_any_share_of_grid(grid_share):
+    rng = np.random.default_rng(2)
+    time_s = np.arange(1250) / 500
+    mv = np.convolve(rng.normal(0, 1, time_s.size), np.hanning(15), "same") * 0.3
+    fit = Fit(Scale(100.0, 0.0, -40.0), 20.3, np.array([100.6]), (0,))
+    piece = Piece("II", 0, 0, 0.0, time_s, mv)
+    ink = np.zeros((200, 300), np.uint8)
+    stamp_mask(ink, fit.line(piece), 3.0)
+    ink |= (rng.random(ink.shape) < grid_share).astype(np.uint8)
+    guess = Fit(Scale(100.0, 0.0, -39.0), fit.x0_px, fit.row_y_px, fit.rows)
+    found, stroke_px = fit_pen(ink.astype(np.float32), [piece], guess)
+    assert stroke_px == pytest.approx(3.0, abs=0.35)
+    assert found.scale.d == pytest.approx(-40.0, rel=0.01)
