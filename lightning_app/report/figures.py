@@ -265,7 +265,7 @@ def _write_head(picture: Image.Image, widths: Sequence[int]) -> None:
         draw.text((left + width / 2, 12), name, font=_font(17, bold=True), fill=TEXT, anchor="mm")
         left += width + GAP_PX
     legend = (("missed", MISSED), ("false alarm", FALSE_ALARM), ("waveform found", RIGHT))
-    right = picture.width
+    right = picture.width - GAP_PX
     for text, colour in legend:
         draw.text((right, HEAD_PX + 14), text, font=_font(15), fill=TEXT, anchor="rm")
         right -= round(draw.textlength(text, font=_font(15))) + 22

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -11,12 +12,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
+import yaml
 
-from lightning_app.cells import Store
+from lightning_app.cells import RESULT, Store
 from lightning_app.report_tracking import track_report
 from lightning_app.tracking import Overlay, RunIdentity, Tracker, offline_runs
 from lightning_app.tracking_mode import tracking_mode
+from tests.lightning_app.specs_of_tiny import tiny_with
+from tests.shared import wait_for
 
 WANDB = Path(sys.executable).with_name("wandb")
 IDENTITY = RunIdentity(
@@ -95,6 +100,34 @@ def test_a_report_leaves_a_run_of_its_own(tmp_path):
     assert (seen["run"]["job_type"], seen["run"]["run_group"]) == ("report", "smoke")
     assert seen["summary"]["summary"]["benchmark"]["nrows"] == 2
     assert "figures/fig5a" in seen["summary"]["summary"]
+
+
+@pytest.mark.slow
+def test_a_sweep_that_was_killed_and_run_again_has_one_run_per_cell_and_one_of_its_report(tmp_path):
+    sweep, store = tmp_path / "tiny.yaml", Store(tmp_path / "runs" / "tiny")
+    slow_model = {"channels": 2, "sleep_s": 0.7}
+    content = tiny_with(**{"models.0.init_args": slow_model, "folds.run": [0, 1]})
+    sweep.write_text(yaml.safe_dump(content), encoding="utf-8")
+    command = [sys.executable, "-m", "lightning_app", "run", str(sweep), "--out", str(tmp_path / "runs")]
+    environment = {**os.environ, "INKBEAT_SAVE_EVERY_S": "0"}
+    first = subprocess.Popen(command, env=environment)
+    wait_for(lambda: any("fit" in path.read_text() for path in store.cells.glob("*/progress.json")))
+    for process in [*psutil.Process(first.pid).children(recursive=True), first]:
+        process.kill()
+    first.wait()
+    subprocess.run(command, env=environment, check=True)
+    keys = [cell["key"] for cell in store.plan()["cells"]]
+    (store.folder(keys[0]) / RESULT).unlink()  # this cell is recorded a second time
+    subprocess.run(command, env=environment, check=True)
+    runs = [read_back(folder) for folder in offline_runs(store.root)]
+    cells = {run["summary"]["run_id"]: run for run in runs if run["run"]["job_type"] == "cell"}
+    assert sorted(run["run"]["job_type"] for run in runs) == ["cell", "cell", "report"]
+    assert set(cells) == set(keys)
+    for key, run in cells.items():
+        trained = pd.read_csv(store.folder(key) / "metrics.csv").query("stage == 'fit'")
+        told = [item for item in run["history"] if "train_loss" in item]
+        assert [item["epoch"] for item in told] == trained["epoch"].tolist()
+        assert [item["train_loss"] for item in told] == pytest.approx(trained["train_loss"].tolist())
 
 
 def test_nothing_of_wandb_lands_outside_the_sweep(tmp_path, monkeypatch):
