@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from lightning_app.report.tables import counted
 
@@ -105,7 +105,9 @@ def ranking_figure(table: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
         axes.set_yticks(y, table["model"])
         axes.tick_params(axis="y", length=0)
         _dice_axis(axes, "x", 1.32)
-        axes.set_xlabel(f"Dice, mean over {_count_text(table)}; whiskers: 95 % interval over patients")
+        axes.set_xlabel(
+            f"Dice, mean over {_count_text(table)}; whiskers: 95 % interval over patients", loc="left"
+        )
     return figure
 
 
@@ -240,7 +242,7 @@ def triplet_picture(examples: Sequence[Example]) -> Image.Image:
         for panel in row:
             picture.paste(Image.fromarray(panel), (left, top + TITLE_PX))
             left += panel.shape[1] + GAP_PX
-    return picture
+    return ImageOps.expand(picture, GAP_PX, "white")  # or a viewer's frame touches titles and legend
 
 
 def _triplet(example: Example) -> list[npt.NDArray[np.uint8]]:
@@ -265,7 +267,7 @@ def _write_head(picture: Image.Image, widths: Sequence[int]) -> None:
         draw.text((left + width / 2, 12), name, font=_font(17, bold=True), fill=TEXT, anchor="mm")
         left += width + GAP_PX
     legend = (("missed", MISSED), ("false alarm", FALSE_ALARM), ("waveform found", RIGHT))
-    right = picture.width - GAP_PX
+    right = picture.width
     for text, colour in legend:
         draw.text((right, HEAD_PX + 14), text, font=_font(15), fill=TEXT, anchor="rm")
         right -= round(draw.textlength(text, font=_font(15))) + 22
