@@ -97,8 +97,17 @@ def test_pages_of_any_size_give_panels_of_one_height(shape):
     pages = [figures.Example("page", np.zeros(shape, np.uint8), blank, blank)] * 2
     picture = figures.triplet_picture(pages)
     rows = figures.TITLE_PX + figures.PANEL_PX + figures.GAP_PX
-    assert picture.height == figures.HEAD_PX + 2 * rows - figures.GAP_PX
+    assert picture.height == figures.HEAD_PX + 2 * rows + figures.GAP_PX
     assert picture.width >= 6 * figures.GAP_PX
+
+
+def test_nothing_touches_the_edge_of_a_triplet():
+    blank = np.zeros((60, 40), bool)
+    page = figures.Example("page", np.zeros(blank.shape, np.uint8), blank, blank)
+    picture = np.asarray(figures.triplet_picture([page]))
+    margin = np.ones(picture.shape[:2], bool)
+    margin[figures.GAP_PX : -figures.GAP_PX, figures.GAP_PX : -figures.GAP_PX] = False
+    assert (picture[margin] == 255).all()
 
 
 def test_thin_strokes_survive_the_shrinking():
