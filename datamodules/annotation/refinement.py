@@ -24,6 +24,8 @@ TIME_RANGE = 0.035
 AMPLITUDE_RANGE = 0.06
 MAX_SKEW = 0.02
 INK_RUN_PX = 0.25  # measured on 40 rendered pages, stroke 1 to 4 px
+# Likewise on 36 pages (0.16 +- 0.22 px), and about as much on pages of another drawing program.
+SHORT_OF_TIPS_PX = 0.16
 STEEP = 2.0  # px of height per px of time
 AROUND_STEEP_PX = 3.0
 
@@ -180,10 +182,15 @@ def fit_pen(ink: Ink, pieces: Sequence[Piece], fit: Fit) -> tuple[Fit, float]:
         ink, break_even(ink, [part for own in parts for part in own], _with_amplitude(fit, factor))
     )
     steps = factor + np.arange(-0.04, 0.041, 0.02)
-    factor, steep_px = _best_pen(above, steep, fit, steps, stroke_px * np.arange(0.5, 1.11, 0.2))
-    steps = factor + np.arange(-0.01, 0.011, 0.01)
-    factor, _ = _best_pen(above, steep, fit, steps, steep_px + stroke_px * np.arange(-0.1, 0.11, 0.1))
-    return _with_amplitude(fit, factor), stroke_px
+    factor, steep_px = _best_pen(above, steep, fit, steps, stroke_px * np.arange(0.5, 1.31, 0.2))
+    # A wide pen at a small amplitude agrees nearly as well as a narrow one at a large amplitude: every
+    # amplitude is judged by the pen that suits it, and whole pixels are evened out by a broad parabola.
+    steps = factor + np.arange(-0.02, 0.021, 0.005)
+    found = _agreements(above, steep, fit, steps, steep_px + stroke_px * np.arange(-0.2, 0.21, 0.1))
+    factor = _top(steps, found.max(axis=0))
+    # The tips of a trace hold too little ink to be seen whole.
+    height_px = float(np.median([np.ptp(piece.mv) for piece in pieces])) * abs(fit.scale.d)
+    return _with_amplitude(fit, factor * (1.0 + SHORT_OF_TIPS_PX / max(height_px, 1.0))), stroke_px
 
 
 @dataclass(frozen=True)
@@ -278,19 +285,39 @@ def _best_pen(
     strokes_px: npt.NDArray[np.float64],
 ) -> tuple[float, float]:
     """Amplitude factor and stroke width with the best agreement, between the ones tried."""
-    strokes_px = np.maximum(strokes_px, 1.0)
-    found = np.zeros((strokes_px.size, factors.size))
-    for place, factor in enumerate(factors):
-        scaled = _with_amplitude(fit, factor)
-        traces = [extents(scaled.line(each.piece)) for each in strokes]
-        for row, width_px in enumerate(strokes_px):
-            runs = [each.runs(trace, width_px) for each, trace in zip(strokes, traces, strict=True)]
-            found[row, place] = agreement(above, runs)
+    found = _agreements(above, strokes, fit, factors, strokes_px)
     stroke, best = np.unravel_index(int(found.argmax()), found.shape)
     return (
         _between(factors, int(best), found[stroke]),
         max(1.0, _between(strokes_px, int(stroke), found[:, best])),
     )
+
+
+def _agreements(
+    above: Ink,
+    strokes: Sequence[_Strokes],
+    fit: Fit,
+    factors: npt.NDArray[np.float64],
+    strokes_px: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """(n_strokes, n_factors) agreement of each pen, at least 1 px wide, at each amplitude."""
+    found = np.zeros((strokes_px.size, factors.size))
+    for place, factor in enumerate(factors):
+        scaled = _with_amplitude(fit, factor)
+        traces = [extents(scaled.line(each.piece)) for each in strokes]
+        for row, width_px in enumerate(np.maximum(strokes_px, 1.0)):
+            runs = [each.runs(trace, width_px) for each, trace in zip(strokes, traces, strict=True)]
+            found[row, place] = agreement(above, runs)
+    return found
+
+
+def _top(tried: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> float:
+    """Top of the parabola that fits all trials best; the best trial where they form no hill."""
+    middle = tried.mean()
+    bend, slope, _ = np.polyfit(tried - middle, values, 2)
+    if bend >= 0:
+        return float(tried[values.argmax()])
+    return float(np.clip(middle - slope / (2 * bend), tried[0], tried[-1]))
 
 
 def _with_amplitude(fit: Fit, factor: float) -> Fit:
