@@ -17,6 +17,8 @@ from lightning_app.digitize.results import RATE_HZ, DigitizeRefusal, SegmentRead
 
 MIN_LEADS = 6
 ARROW_LIMIT = -0.05
+# Of 250 records of PTB-XL and 100 of LUDB none is refused as it is, and 24 are let through mirrored.
+POLARITY_LIMIT = -0.5
 QRS_S, WAVES_S = 0.12, 0.42  # the T wave lies between, after the R peak; before it there is only P
 ALIGN_S = 0.05
 HALF_BEAT_S = 0.08
@@ -35,8 +37,8 @@ def refuse_if_mirrored(segments: Sequence[SegmentReading]) -> None:
     if arrow is not None and arrow < ARROW_LIMIT:
         _refuse(f"more happens before the QRS complexes than after them ({arrow:.2f})")
     polarity = limb_agreement(segments)
-    if polarity is not None and polarity < 0:
-        _refuse(f"the augmented leads are not those of leads I and II ({polarity:.2f}, wanted 1)")
+    if polarity is not None and polarity < POLARITY_LIMIT:
+        _refuse(f"the augmented leads are the opposite of what I and II say ({polarity:.2f}, wanted over 0)")
 
 
 def _refuse(reason: str) -> None:
@@ -67,13 +69,17 @@ def time_arrow(segments: Sequence[SegmentReading]) -> float | None:
 
 
 def limb_agreement(segments: Sequence[SegmentReading]) -> float | None:
-    """How well the mean QRS of I and II foretells that of aVR, aVL and aVF, shown at another time.
+    """Which way up the mean QRS of I and II foretells that of aVR, aVL and aVF, shown at another time.
+
+    On a mirrored page the laws foretell the exact opposite. Beats at two times are aligned to a few
+    hundredths of a second only, so each way up is given the shift that suits it best.
 
     Args:
         segments: What was read.
 
     Returns:
-        1 = exactly, 0 = as well as nothing, negative = the opposite; None where a lead or a beat is missing.
+        Best correlation as it is less that of the opposite, in [-2, 2]: above 0 for a page as printed; None
+            where a lead or a beat is missing.
     """
     first = {segment.lead: segment for segment in reversed(segments)}
     if any(lead not in first for lead in (*LIMB, *AUGMENTED)) or first["I"].start_s == first["aVR"].start_s:
@@ -86,9 +92,13 @@ def limb_agreement(segments: Sequence[SegmentReading]) -> float | None:
     one, two = limb
     foretold = np.stack([-(one + two) / 2, one - two / 2, two - one / 2])
     width = got.shape[1]
-    shifts = [foretold[:, at : at + width] for at in range(2 * slack + 1)]
-    rest = min(float(np.square(_centred(got) - _centred(want)).sum()) for want in shifts)
-    return 1 - rest / max(float(np.square(_centred(got)).sum()), 1e-12)
+    alike = [_correlation(got, foretold[:, at : at + width]) for at in range(2 * slack + 1)]
+    return max(alike) + min(alike)
+
+
+def _correlation(one: Signal, other: Signal) -> float:
+    a, b = _centred(one), _centred(other)
+    return float((a * b).sum() / np.sqrt(max(np.square(a).sum() * np.square(b).sum(), 1e-12)))
 
 
 def _filled(leads: Sequence[NDArray[np.float32]]) -> Signal:

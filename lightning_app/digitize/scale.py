@@ -16,6 +16,7 @@ from lightning_app.digitize.results import DigitizeRefusal, Scale
 SPEEDS_MM_S = (25.0, 50.0)
 GAINS_MM_MV = (10.0, 5.0, 20.0)
 PULSE_S = 0.2
+PULSE_MM = 5.0
 DURATION_S = 10.0
 LENGTH_TOLERANCE = 0.03  # of a row's length; its ends are drawn to a pixel or two
 DECLARED_TOLERANCE = 0.03
@@ -95,7 +96,7 @@ def settle_scale(grid: Grid, pulse: Pulse | None, row_px: float | None, declared
     tolerance = LENGTH_TOLERANCE if grid.x is not None else MAX_ANISOTROPY - 1
     (mm_x, mm_y), speed, assumptions = _speed(candidates, row_px, declared, tolerance)
     gain, voltage_note = _gain(mm_y, pulse, declared)
-    _check_pulse_width(pulse, mm_x * speed)
+    _check_pulse_width(pulse, mm_x, speed)
     if grid.x is None and row_px is not None and declared.px_per_s is None:
         # Only the lying lines are seen, and papers stretch: the rows' length is the better measure of time.
         mm_x = row_px / (speed * DURATION_S)
@@ -163,8 +164,11 @@ def _gain(mm_y: float, pulse: Pulse | None, declared: Declared) -> tuple[float, 
     return gain, note
 
 
-def _check_pulse_width(pulse: Pulse | None, px_per_s: float) -> None:
-    if pulse is None or abs(pulse.width_px / (PULSE_S * px_per_s) - 1) <= PULSE_TOLERANCE:
+def _check_pulse_width(pulse: Pulse | None, mm_x: float, speed_mm_s: float) -> None:
+    px_per_s = mm_x * speed_mm_s
+    # At 50 mm/s some carts still draw the five millimetres of 25 mm/s.
+    expected_px = {PULSE_S * px_per_s, PULSE_MM * mm_x}
+    if pulse is None or any(abs(pulse.width_px / px - 1) <= PULSE_TOLERANCE for px in expected_px):
         return
     raise DigitizeRefusal(
         "SCALE_CONFLICT",

@@ -22,6 +22,9 @@ from lightning_app.digitize.scale import SPEEDS_MM_S, Declared, mm_candidates
 
 PAGE_WIDTH_MM = 290.0  # A4 and letter across; ten seconds at 25 mm/s and their margins
 MM_PER_INCH = 25.4
+# Ten seconds take 250 mm at 25 mm/s and 500 at 50. A grid by which a page is smaller or larger than this was
+# misread: every second or third of its lines, or lines between them.
+LONGEST_SIDE_MM = (200.0, 800.0)
 SCANNER_DPI = (100.0, 1300.0)  # below lie the 72 and 96 that programs write without having measured
 MIN_SIDE_PX = 128  # of a page after reduction: smaller ones are not reduced further
 MAX_FACTOR = 3.0
@@ -103,7 +106,9 @@ def measured_px_per_mm(page: Page, declared: Declared) -> float:
     """Estimate the pixels of a millimetre of paper, good to a third."""
     width = page.ink.shape[1]
     everything = page.ink if page.rgb is None else 255 - page.rgb.min(axis=2)
-    candidates = _means(measure_grid(everything, np.zeros(page.ink.shape, dtype=np.bool_)))
+    grid = measure_grid(everything, np.zeros(page.ink.shape, dtype=np.bool_))
+    shortest_mm, longest_mm = LONGEST_SIDE_MM
+    candidates = [mm for mm in _means(grid) if shortest_mm <= max(page.ink.shape) / mm <= longest_mm]
     if candidates:
         return min(candidates, key=lambda mm: abs(np.log(width / mm / PAGE_WIDTH_MM)))
     if declared.px_per_s is not None:

@@ -5,6 +5,7 @@ import pytest
 
 from lightning_app.digitize.confidence import (
     gather,
+    laws_hold,
     laws_kept,
     probability,
     refuse_if_doubtful,
@@ -54,6 +55,19 @@ def test_ink_shared_with_a_neighbour_and_swollen_bands_count_against_a_lead():
 def test_laws_are_a_mean_between_0_and_1():
     assert laws_kept({"einthoven": 1.0, "goldberger": -3.0}) == 0.5
     assert laws_kept({}) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("kept", "hold"),
+    [
+        ((0.95, 0.9, 0.55), True),  # one lead is noisy, the others vouch for the page
+        ((0.71, 0.73), True),  # LUDB's own gains: the digital record keeps them no better
+        ((0.97, 0.78, 0.6), False),  # on average no better than that, and one is broken
+        ((0.99, 0.99, 0.99, 0.45), False),
+    ],
+)
+def test_laws_hold_if_all_are_kept_evenly_or_most_of_them_well(kept, hold):
+    assert laws_hold({f"law {k}": value for k, value in enumerate(kept)}) is hold
 
 
 def test_rows_that_begin_anywhere_are_refused():

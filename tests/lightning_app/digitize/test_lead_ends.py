@@ -60,8 +60,14 @@ def test_ends_that_are_not_seen_lower_the_share_but_not_the_precision():
 def test_a_false_end_does_not_outvote_the_others():
     wrong = [LeadEnd(0, -0.07, is_begin=True), LeadEnd(1, -0.07, is_begin=True)]
     start_px, share = found(profiles(ENDS[1:4] + ENDS[5:] + wrong), START_PX + 1.0)
-    assert start_px == pytest.approx(START_PX, abs=0.06)
+    assert start_px == pytest.approx(START_PX, abs=0.1)
     assert share == 1.0
+
+
+def test_ink_settles_what_the_maps_leave_open():
+    either = [LeadEnd(0, -0.03, True), LeadEnd(0, 0.03, True), LeadEnd(1, 9.998, False)]
+    start_px, _ = found(profiles(either), START_PX + 2.7, [LeadEnd(0, 0.0, True)])
+    assert start_px == pytest.approx(START_PX + 3.0, abs=0.3)
 
 
 def test_what_is_seen_beside_a_row_belongs_to_another():

@@ -35,6 +35,11 @@ def test_pulse_tells_the_gain(height_px, gain):
     assert (scale.mm_per_mv, scale.px_per_mv, scale.assumptions) == (gain, 4.0 * gain, ())
 
 
+@pytest.mark.parametrize("width_mm", [5, 10])
+def test_at_50_mm_per_s_a_pulse_lasts_as_long_or_is_as_wide_as_at_25(width_mm):
+    assert settle_scale(FINE, pulse(40.0, width_mm * 4.0), 2000.0, Declared()).px_per_s == 200
+
+
 def test_gain_without_pulse_is_an_assumption_and_says_so():
     (assumption,) = settle_scale(FINE, None, 1000.0, Declared()).assumptions
     assert "10 mm/mV" in assumption

@@ -39,6 +39,12 @@ def test_without_a_grid_the_user_is_asked_then_the_file_then_the_page():
     assert measured_px_per_mm(page_of(blank[:, :1450]), NOTHING) == pytest.approx(5.0)
 
 
+def test_a_grid_by_which_a_page_could_not_hold_ten_seconds_is_not_believed():
+    ink = np.zeros((870, 1160), dtype=np.uint8)
+    ink[::80] = ink[:, ::80] = 255  # lines of 20 mm: as lines of 5 mm, the page would be 72 mm wide
+    assert measured_px_per_mm(page_of(ink), NOTHING) == pytest.approx(4.0)
+
+
 def test_pages_a_network_knows_are_left_alone(drawn):
     page = as_page(drawn.ink)
     assert to_working_scale(page, RANGE, NOTHING).page is page
