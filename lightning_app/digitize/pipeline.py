@@ -24,7 +24,7 @@ from lightning_app.digitize.layouts import CHECK_RATE_HZ, Hypothesis, rank_hypot
 from lightning_app.digitize.lead_ends import SEARCH_S, start_from_ends_seen
 from lightning_app.digitize.marks import start_from_marks
 from lightning_app.digitize.mirror import refuse_if_mirrored
-from lightning_app.digitize.pulse import MIN_UNUSUAL_SCORE, Pulse, find_pulse
+from lightning_app.digitize.pulse import MIN_UNUSUAL_SCORE, Pulse, as_dark_as_traces, find_pulse
 from lightning_app.digitize.record import assemble
 from lightning_app.digitize.results import (
     RATE_HZ,
@@ -294,7 +294,7 @@ def _pulse(page: Followed) -> Pulse | None:
     mm = likely_mm(page.grid, last - first)
     sizes = [(gain * mm_y, length * mm_x) for mm_x, mm_y in mm for gain in GAINS_MM_MV for length in (5, 10)]
     usual = (GAINS_MM_MV[0] * mm[0][1], PULSE_S * (last - first) / DURATION_S) if mm else None
-    dark = page.dark_without_grid
+    dark = as_dark_as_traces(page.dark_without_grid, page.rows_v_px, page.pitch_px, (first, last))
     highest_px = 1.2 * page.pitch_px
     pulse = find_pulse(dark, page.rows_v_px, spans, sizes or None, highest_px, usual)
     if pulse is None or pulse.score < MIN_UNUSUAL_SCORE:  # the page may stand on its head

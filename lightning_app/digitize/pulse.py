@@ -13,9 +13,11 @@ from lightning_app.digitize.grid import Grid
 
 MIN_HEIGHT_PX, MAX_HEIGHT_PX = 8.0, 260.0
 MIN_SCORE = 0.45  # with four rows or more laid over each other; noisy pages without a pulse stay below .42
-MIN_FEW_ROWS_SCORE = 0.75  # with two or three, which average little out
-MIN_LONE_SCORE = 0.88  # in a single row
-MIN_UNUSUAL_SCORE = 0.65  # of a size that grid and rows do not foretell
+MIN_FEW_ROWS_SCORE = 0.65  # with two or three, which average little out; false ones stay below .46
+MIN_LONE_SCORE = 0.93  # in a single row; two cells of a solid grid reach .9
+MIN_UNUSUAL_SCORE = 0.65  # of a size that grid and rows do not foretell; cells of the grid are 5 mm high
+MIN_TALL_SCORE = 0.55  # higher than foretold, which no cell is; pages without a pulse stay below .48
+MIN_DARKNESS = 0.2  # of traces, below which print is lost in the paper
 MIN_MARGIN = 0.15
 BELOW_PX = 6  # how far a foot may lie from the row's usual level
 RIM_PX = 6  # width of the surroundings that must be light
@@ -83,6 +85,29 @@ def _cells(n: int, period_px: float) -> NDArray[np.intp]:
     return np.asarray(tile * (int(period_px) + 1) + place)
 
 
+def as_dark_as_traces(
+    dark: Array, rows_y: NDArray[np.float64], pitch_px: float, between: tuple[float, float]
+) -> Array:
+    """Scale darkness so that traces are black: thin, blurred and grey print counts as much as 1-bit ink.
+
+    Args:
+        dark: (H, W) darkness in [0, 1], grid taken out.
+        rows_y: (n,) level of each row, px.
+        pitch_px: From row to row.
+        between: First and last column of the rows.
+
+    Returns:
+        (H, W) darkness in [0, 1].
+    """
+    columns = slice(max(0, round(between[0])), round(between[1]) + 1)
+    reach = max(1, round(pitch_px / 3))
+    darkest = [
+        dark[max(0, round(y) - reach) : round(y) + reach, columns].max(axis=0, initial=0.0).mean()
+        for y in rows_y
+    ]
+    return np.minimum(dark / np.float32(max(float(np.median(darkest)), MIN_DARKNESS)), np.float32(1))
+
+
 def find_pulse(
     dark: Array, rows_y: NDArray[np.float64], spans: Sequence[tuple[int, int]],
     sizes: Sequence[tuple[float, float]] | None, max_height_px: float = MAX_HEIGHT_PX,
@@ -122,8 +147,13 @@ def find_pulse(
 def _unless_usual_fits(
     strip: Array, found: Pulse, usual: tuple[float, float], spans: Sequence[tuple[int, int]]
 ) -> Pulse | None:
-    """Trust a pulse of unusual size only if it is beyond doubt and the usual one fits far worse."""
+    """Trust a pulse of unusual size only if it is beyond doubt and the usual one fits far worse.
+
+    A higher one need not fit far better: the sides of one as high as usual end half-way up.
+    """
     if max(abs(found.height_px / usual[0] - 1), abs(found.width_px / usual[1] - 1)) < 0.15:
+        return found
+    if found.height_px > 1.5 * usual[0] and found.score >= MIN_TALL_SCORE:
         return found
     rival = _best_pulse(strip, [usual], spans, 0.0)
     margin = found.score - (rival.score if rival else 0.0)

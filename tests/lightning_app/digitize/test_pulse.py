@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lightning_app.digitize.grid import measure_grid
-from lightning_app.digitize.pulse import find_pulse, without_grid
+from lightning_app.digitize.pulse import as_dark_as_traces, find_pulse, without_grid
 from tests.lightning_app.digitize.drawing import draw, heart
 
 MV = heart()
@@ -26,6 +26,25 @@ def test_height_tells_the_gain(how, px_per_mv):
     pulse = search(draw(MV, pulse=True, px_per_mv=px_per_mv, **how), SIZES)
     assert pulse.height_px == px_per_mv
     assert pulse.width_px == 20
+
+
+def test_a_high_pulse_is_not_taken_for_the_usual_one_whose_sides_it_covers():
+    strip = np.zeros((300, 200), dtype=np.float32)
+    for level in (110, 280):
+        strip[level - 80 : level + 1, [40, 60]] = strip[level - 80, 40:61] = 0.9
+        strip[level - 40, 40:61] = 0.8  # a line of the grid where the usual roof would be
+    found = find_pulse(strip, np.array([110.0, 280.0]), [(0, 100)], SIZES, usual=(40.0, 20.0))
+    assert (found.height_px, found.width_px) == (80, 20)
+
+
+def test_pale_print_is_as_good_as_black():
+    page = draw(MV, pulse=True, grid=())
+    pale = page.ink.astype(np.float32) / 255 * 0.45
+    rows = np.array(page.row_y_px)
+    pitch = float(np.diff(rows).mean())
+    assert find_pulse(pale, rows, [(0, 62)], SIZES, usual=(40.0, 20.0)) is None
+    dark = as_dark_as_traces(pale, rows, pitch, (62.0, 1050.0))
+    assert find_pulse(dark, rows, [(0, 62)], SIZES, usual=(40.0, 20.0)).height_px == 40
 
 
 def test_size_is_measured_where_nothing_is_known():
