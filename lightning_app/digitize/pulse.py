@@ -105,7 +105,8 @@ def as_dark_as_traces(
         dark[max(0, round(y) - reach) : round(y) + reach, columns].max(axis=0, initial=0.0).mean()
         for y in rows_y
     ]
-    return np.minimum(dark / np.float32(max(float(np.median(darkest)), MIN_DARKNESS)), np.float32(1))
+    level = np.float32(max(float(np.median(darkest)), MIN_DARKNESS))
+    return np.asarray(np.minimum(dark / level, np.float32(1)), dtype=np.float32)
 
 
 def find_pulse(
