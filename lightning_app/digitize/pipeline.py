@@ -52,6 +52,7 @@ from lightning_app.digitize.timing import (
     lead_ends,
     record_length_px,
     start_from_ends,
+    ten_seconds_px,
 )
 from lightning_app.digitize.working_scale import WorkingPage, resampled
 
@@ -212,7 +213,7 @@ def _calibrated(
 ) -> _Calibrated:
     ends = ends_beside(page, pulse)
     row_px = record_length_px(ends, expected_row_px(page.grid))
-    scale = settle_scale(page.grid, pulse, row_px, declared)
+    scale = settle_scale(page.grid, pulse, ten_seconds_px(row_px, ends.cap_px), declared)
     start_px = start_from_ends(ends, scale.px_per_s)
     try:
         chosen = choose_layout(_rows_for_checks(page, start_px, scale), wanted)

@@ -102,6 +102,11 @@ def record_length_px(ends: Ends, expected_px: Sequence[float]) -> float:
     return float(lengths_px[best].mean()) if best.sum() >= MIN_PAIRS * n_pairs else usual_px
 
 
+def ten_seconds_px(row_px: float, cap_px: float) -> float:
+    """Length of ten seconds, of rows this long: a pen's round end lengthens them at both ends."""
+    return (row_px - 2 * cap_px) * DURATION_S / LAST_SAMPLE_S
+
+
 def start_from_ends(ends: Ends, px_per_s: float) -> float:
     """U of the record's first sample, from where rows begin and end.
 

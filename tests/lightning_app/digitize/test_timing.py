@@ -3,7 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lightning_app.digitize.timing import LAST_SAMPLE_S, Ends, record_length_px, start_from_ends
+from lightning_app.digitize.timing import (
+    LAST_SAMPLE_S,
+    Ends,
+    record_length_px,
+    start_from_ends,
+    ten_seconds_px,
+)
 
 PX_PER_S = 100.0
 LENGTH_PX = LAST_SAMPLE_S * PX_PER_S
@@ -66,3 +72,8 @@ def test_pulses_that_lengthen_most_rows_do_not_lengthen_the_record():
 def test_rows_as_long_as_no_grid_allows_keep_their_length():
     ends = rows([-40.0] * 4, [50.0] * 4)
     assert record_length_px(ends, [500.0, 1000.0]) == pytest.approx(LENGTH_PX + 90)
+
+
+def test_ten_seconds_are_shorter_than_a_row_by_the_pen_and_longer_by_one_sample():
+    drawn_px = LAST_SAMPLE_S * 100.0 + 2 * 1.5
+    assert ten_seconds_px(drawn_px, cap_px=1.5) == pytest.approx(1000.0)
