@@ -187,6 +187,9 @@ def check_scan(cohort: Cohort, scan: Scan, layouts: dict[str, Layout]) -> ScanFa
         facts = dataclasses.replace(facts, signal_sha256=_check_signal(recording, layout, problems))
     elif not scan.signal:
         notes.append(Problem("SIGNAL_ABSENT", scan.scan_id, "no digital truth"))
+    marks = _attempt(problems, lambda: cohort.load_marks(scan)) if recording is not None else None
+    if marks:
+        notes.append(Problem("HUMAN_ANNOTATION", scan.scan_id, f"waves marked in {len(marks)} leads"))
     named = tuple(_under_id(problem, scan.scan_id) for problem in problems)
     return dataclasses.replace(facts, problems=named, notes=tuple(notes))
 

@@ -6,7 +6,11 @@
       scans.csv     scan_id, patient_id, image, image_sha256, signal, layout
                     [, mask, page, px_per_s, px_per_mv]
       images/  signals/  masks/  geometry/<scan_id>.json  layouts/*.yaml
-      manifest.csv  path, sha256 of masks, signals and geometry (by `inkbeat cohort check --fix-hashes`)
+      manifest.csv  path, sha256 of masks, signals, annotation and geometry
+                    (by `inkbeat cohort check --fix-hashes`)
+
+Waves that a person marked lie beside the signal, as WFDB annotation files with the lead as extension
+(`signals/17.ii`, see `wave_marks`).
 
 Opening reads the two tables and nothing else, so a cohort of 20,000 scans opens in a second. Every path is
 held inside the folder before anything is read; every file with a recorded hash is compared with it when it is
@@ -38,7 +42,8 @@ from datamodules.labels import require_visible
 from datamodules.layout import Layout, known_layouts
 from datamodules.page import Page, read_image_bytes, read_mask, read_page
 from datamodules.signals import Recording, to_recording
-from datamodules.wfdb_files import data_paths, header_path, read_header, read_record
+from datamodules.wave_marks import Marks, mark_files, read_marks
+from datamodules.wfdb_files import Read, data_paths, header_path, read_header, read_record
 from datamodules.yaml_text import read_yaml_mapping
 
 SCHEMA_VERSION = 1
@@ -267,14 +272,38 @@ class Cohort:
                 Problem("SIGNAL_MISSING", scan.scan_id, "no signal in scans.csv", "a WFDB record")
             )
 
+        recording = to_recording(read_record(self.root / scan.signal, self._reader(scan)), scan.scan_id)
+        return Recording(scan.scan_id, scan.patient_id, recording.rate_hz, recording.mv)
+
+    def load_marks(self, scan: Scan) -> Marks:
+        """Read which waves of a scan's signal a person marked.
+
+        Args:
+            scan: One of `scans`.
+
+        Returns:
+            Marks by lead; empty where there is no annotation.
+
+        Raises:
+            DataError: With one of the codes of `read_marks`.
+            IntegrityError: `SHA256_MISMATCH`, `PATH_ESCAPE`.
+        """
+        require_visible(scan.scan_id, "annotation")
+        if scan.signal is None:
+            return {}
+        files = [self.root / path for path in self._marks_of_signal(scan.signal)]
+        return read_marks(self.root / scan.signal, files, self._reader(scan))
+
+    def _reader(self, scan: Scan) -> Read:
+        """How a file of the scan is read: inside the folder, and compared with its recorded hash."""
+
         def read(path: Path, max_bytes: int) -> bytes:
             relative = path.relative_to(self.root).as_posix()
             content = read_bytes(self._paths.inside(relative, scan.scan_id), max_bytes)
             self._compare_listed(scan, relative, content)
             return content
 
-        recording = to_recording(read_record(self.root / scan.signal, read), scan.scan_id)
-        return Recording(scan.scan_id, scan.patient_id, recording.rate_hz, recording.mv)
+        return read
 
     def load_geometry(self, scan: Scan) -> Geometry | None:
         """Read where a rendered or annotated scan has its leads.
@@ -322,7 +351,7 @@ class Cohort:
         return relative
 
     def files_of(self, scan: Scan) -> tuple[str, ...]:
-        """Name the files of a scan besides its image that exist: signal, mask, geometry.
+        """Name the files of a scan besides its image that exist: signal, annotation, mask, geometry.
 
         Args:
             scan: One of `scans`.
@@ -339,10 +368,24 @@ class Cohort:
                 signal = self.signal_files(scan)
             except DataError:  # told when the signal is loaded
                 signal = ()
-        others = (scan.mask, geometry_path(scan.scan_id))
+        marks = self._marks_of_signal(scan.signal) if scan.signal else ()
+        others = (*marks, scan.mask, geometry_path(scan.scan_id))
         return tuple(
             path for path in (*signal, *others) if path and self._paths.inside(path, scan.scan_id).is_file()
         )
+
+    def _marks_of_signal(self, signal: str) -> tuple[str, ...]:
+        """Name the annotation files of a record, relative to the folder."""
+        folder, _, name = signal.rpartition("/")
+        if folder not in self._mark_files:
+            # One look into the folder instead of twelve for each of 20,000 records.
+            self._mark_files[folder] = mark_files(self.root / folder)
+        found = self._mark_files[folder].get(name, ())
+        return tuple(path.relative_to(self.root).as_posix() for path in found)
+
+    @cached_property
+    def _mark_files(self) -> dict[str, dict[str, list[Path]]]:
+        return {}
 
     @cached_property
     def _paths(self) -> _PathChecker:
@@ -507,7 +550,7 @@ def write_scans(root: Path, scans: Sequence[Scan]) -> None:
 
 
 def write_manifest(root: Path, scans: Sequence[Scan]) -> None:
-    """Write `manifest.csv`: the hashes of all masks, signals and geometries there are.
+    """Write `manifest.csv`: the hashes of all masks, signals, annotation files and geometries.
 
     Whoever changes one of these files writes the manifest again, or the change is refused as damage.
 

@@ -24,6 +24,7 @@ from datamodules.cohort import inside
 from datamodules.errors import ConfigError, DataError, IntegrityError, Problem
 from datamodules.files import write_atomic
 from datamodules.signals import patient_hash
+from datamodules.wave_marks import LEAD_OF_EXTENSION
 
 PHYSIONET = "https://physionet.org/files/"
 TIMEOUT_S = 30.0
@@ -73,7 +74,7 @@ def fetch(
     """Fetch records, each of another patient, so that no patient can get into two folds.
 
     Which ones depends on the patients alone: 100 records are among the 200 of another call, and what is there
-    already is only hashed.
+    already is only hashed. Annotation of the waves, as LUDB has it, comes with the records.
 
     Args:
         name: One of `SOURCES`.
@@ -100,8 +101,9 @@ def fetch(
     records = _choose(base, source, sums, n_records)
     write_atomic(out / "CREDIT.txt", f"{source.credit}\n{base}\n".encode())
     for number, record in enumerate(records, start=1):
-        for suffix in (".hea", ".dat"):
-            _fetch_file(base, record + suffix, sums, out)
+        marks = [name for lead in LEAD_OF_EXTENSION if (name := f"{record}.{lead}") in sums]
+        for name in (f"{record}.hea", f"{record}.dat", *marks):
+            _fetch_file(base, name, sums, out)
         if on_progress:
             on_progress(number, n_records)
     return [out / record for record in records]

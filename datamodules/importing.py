@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datamodules.cohort import MAX_ID_BYTES, Scan, write_cohort
@@ -15,6 +15,7 @@ from datamodules.errors import ConfigError, DataError, InkbeatError, Problem
 from datamodules.files import write_atomic
 from datamodules.page import read_image_bytes, read_page
 from datamodules.signals import signal_problems, to_recording, write_recording
+from datamodules.wave_marks import mark_files, read_marks
 from datamodules.wfdb_files import read_record
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
@@ -48,7 +49,8 @@ def import_folder(
     """Make a cohort of every image that has a WFDB record of the same name beside it.
 
     Images are copied byte by byte. Records are read and written anew, 12 leads in order and in microvolts,
-    with no comment but the patient's id, which comes from the header or is the record's name.
+    with no comment but the patient's id, which comes from the header or is the record's name. Annotation
+    files beside a record (NAME.i, NAME.ii, ...) keep their marks and lose their notes.
 
     Args:
         folder: Holds NAME.tif (or .tiff, .png, .jpg, .jpeg), NAME.hea and its data file.
@@ -71,12 +73,14 @@ def import_folder(
         wanted, remedy = "a new folder", "move it or name another"
         raise ConfigError(Problem("OUT_EXISTS", str(out), "something there already", wanted, remedy))
     images, problems = _images(folder)
+    marked = mark_files(folder)
     scans: list[Scan] = []
     building = out.parent / f".{out.name}-{os.getpid()}-{secrets.token_hex(4)}"
     try:
         for number, image in enumerate(images, start=1):
             try:
-                scans.append(_take_over(image, building, layout, px_per_s, px_per_mv))
+                marks = marked.get(image.stem, [])
+                scans.append(_take_over(image, marks, building, layout, px_per_s, px_per_mv))
             except InkbeatError as error:
                 problems += error.problems
             if on_progress:
@@ -124,7 +128,12 @@ def _images(folder: Path) -> tuple[list[Path], list[Problem]]:
 
 
 def _take_over(
-    image: Path, cohort: Path, layout: str, px_per_s: float | None, px_per_mv: float | None
+    image: Path,
+    mark_paths: list[Path],
+    cohort: Path,
+    layout: str,
+    px_per_s: float | None,
+    px_per_mv: float | None,
 ) -> Scan:
     scan_id = image.stem
     if not scan_id.isprintable() or len(scan_id.encode()) > MAX_ID_BYTES or scan_id[0] in "-.=+@~":
@@ -138,6 +147,7 @@ def _take_over(
     problems = [problem for problem in found if problem.code not in ("SIGNAL_GAP", "SIGNAL_NAN")]
     if problems:
         raise DataError(problems)
+    recording = replace(recording, marks=read_marks(image.with_suffix(""), mark_paths))
     relative = f"images/{image.name}"
     write_atomic(cohort / relative, content)
     signal = f"signals/{scan_id}"

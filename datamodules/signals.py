@@ -10,7 +10,7 @@ import hashlib
 import re
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from importlib.metadata import version
@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from datamodules.errors import ConfigError, DataError, IntegrityError, Problem
 from datamodules.layout import LEADS
+from datamodules.wave_marks import Marks, mark_files, read_marks, write_marks
 from datamodules.wfdb_files import RawRecord, header_path, read_header, read_record, write_record
 
 RATE_HZ = 500.0
@@ -45,12 +46,14 @@ class Recording:
         patient_id: Folds keep a patient together; the record id where the source does not say.
         rate_hz: Samples per second.
         mv: (12, n_samples) float32 millivolts in the order of `LEADS`.
+        marks: Waves that a person marked, by lead; empty where nobody did.
     """
 
     record_id: str
     patient_id: str
     rate_hz: float
     mv: Signal
+    marks: Marks = field(default_factory=dict)
 
 
 class SignalSource(Protocol):
@@ -73,7 +76,8 @@ class WfdbFolder:
     """A folder of WFDB records, subfolders included.
 
     WFDB knows no patient, so each record counts as its own patient unless a comment of its header says
-    `patient: X` (or `patient_id: X`, `subject: X`).
+    `patient: X` (or `patient_id: X`, `subject: X`). Annotation files beside a record come with it (see
+    `wave_marks`).
 
     Args:
         path: The folder.
@@ -105,6 +109,15 @@ class WfdbFolder:
         found = (path for path in self.path.rglob("*.hea") if path.is_file())
         return tuple(sorted(path.relative_to(self.path).as_posix().removesuffix(".hea") for path in found))
 
+    @cached_property
+    def _mark_files(self) -> dict[str, list[Path]]:
+        folders = {header_path(self.path / record_id).parent for record_id in self._ids}
+        return {
+            (folder / name).relative_to(self.path).as_posix(): paths
+            for folder in folders
+            for name, paths in mark_files(folder).items()
+        }
+
     def record_ids(self) -> list[str]:
         """Ids of all records: their paths below the folder without `.hea`, sorted."""
         return list(self._ids)
@@ -123,13 +136,15 @@ class WfdbFolder:
             record_id: One of `record_ids`.
 
         Returns:
-            12 finite leads of at least 10 s.
+            12 finite leads of at least 10 s, with what was marked in them.
 
         Raises:
             DataError: With the reasons why the record cannot be used.
         """
+        stem = self.path / record_id
         try:
-            recording = to_recording(read_record(self.path / record_id), record_id)
+            recording = to_recording(read_record(stem), record_id)
+            recording = replace(recording, marks=read_marks(stem, self._mark_files.get(record_id, ())))
         except IntegrityError as error:
             raise DataError(error.problems) from None
         problems = signal_problems(recording.mv, recording.rate_hz, record_id, MIN_DURATION_S)
@@ -138,13 +153,18 @@ class WfdbFolder:
         return resampled(recording, RATE_HZ)
 
     def fingerprint(self) -> str:
-        """SHA-256 of every header and of names and sizes of all data files; samples are not read."""
+        """SHA-256 of every header and annotation file, and of names and sizes of all data files.
+
+        Samples are not read.
+        """
         digest = hashlib.sha256()
         for record_id in self._ids:
             path = header_path(self.path / record_id)
             digest.update(f"{record_id}\0".encode() + path.read_bytes())
         for path in sorted(path for path in self.path.rglob("*") if path.suffix in (".dat", ".mat")):
             digest.update(f"{path.relative_to(self.path).as_posix()}\0{path.stat().st_size}\0".encode())
+        for path in sorted(path for paths in self._mark_files.values() for path in paths):
+            digest.update(f"{path.relative_to(self.path).as_posix()}\0".encode() + path.read_bytes())
         return digest.hexdigest()
 
 
@@ -394,7 +414,7 @@ def resampled(recording: Recording, rate_hz: float) -> Recording:
 
 
 def write_recording(stem: Path, recording: Recording) -> None:
-    """Write a recording as WFDB record, with its patient in the header.
+    """Write a recording as WFDB record, with its patient in the header and its marks beside it.
 
     Args:
         stem: Path without suffix.
@@ -404,6 +424,7 @@ def write_recording(stem: Path, recording: Recording) -> None:
         ValueError: For a name or value WFDB cannot hold.
     """
     write_record(stem, LEADS, recording.mv, recording.rate_hz, (f"patient: {recording.patient_id}",))
+    write_marks(stem, recording.marks, recording.rate_hz)
 
 
 def _lead_name(name: str) -> str:

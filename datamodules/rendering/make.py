@@ -32,6 +32,7 @@ from datamodules.rendering.pages import RenderedPage
 from datamodules.rendering.recipe import SHARES, Kind, recipe_of, sha256_of_recipe
 from datamodules.rendering.variety import VARIETIES
 from datamodules.signals import Recording, cart_filter, choose_records, open_signals
+from datamodules.wave_marks import cut_marks, write_marks
 from datamodules.wfdb_files import write_record
 
 PAPER_LAYOUTS = {"four_line": 81, "six_line": 14, "seven_line": 1}  # Li et al. 2020, section 2.1
@@ -218,10 +219,12 @@ def as_printed(recording: Recording, duration_s: float) -> Recording:
         duration_s: Seconds shown, from the start.
 
     Returns:
-        mV in whole microvolts, so that the stored truth is what was drawn to the last bit.
+        mV in whole microvolts, so that the stored truth is what was drawn to the last bit; marks as far as
+        they lie in those seconds.
     """
     filtered = cart_filter(recording.mv, recording.rate_hz)[:, : round(duration_s * recording.rate_hz)]
-    return replace(recording, mv=(np.rint(filtered * 1000.0) / 1000.0).astype(np.float32))
+    shown_mv = (np.rint(filtered * 1000.0) / 1000.0).astype(np.float32)
+    return replace(recording, mv=shown_mv, marks=cut_marks(recording.marks, duration_s))
 
 
 def _recording_of(kind: Kind, number: int) -> int:
@@ -296,6 +299,7 @@ def write_scan(task: ScanTask, folder: Path) -> WrittenScan:
     write_mask_png(folder / paths["mask"], page.mask)
     comments = (f"patient: {drawn.patient_id}", f"record: {drawn.record_id}")
     write_record(folder / paths["signal"], LEADS, drawn.mv, drawn.rate_hz, comments)
+    write_marks(folder / paths["signal"], drawn.marks, drawn.rate_hz)
     write_atomic(folder / "geometry" / f"{task.scan_id}.json", page.geometry.to_json().encode())
     scan = Scan(
         scan_id=task.scan_id,
@@ -338,6 +342,9 @@ def _provenance(
         "recordings": len({task.recording.record_id for task in tasks}),
         "records_rejected": [str(problem) for problem in rejects],
     }
+    annotated = sum(bool(task.recording.marks) for task in tasks)
+    if annotated:
+        provenance["scans_with_human_annotation"] = annotated
     label_dice = [one.label_dice for one in written if one.label_dice is not None]
     if label_dice:
         # How well colour thresholding (R7) would have labelled these pages.

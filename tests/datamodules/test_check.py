@@ -25,7 +25,9 @@ from datamodules.errors import DataError, IntegrityError
 from datamodules.geometry import IDENTITY, DrawnSegment, Geometry
 from datamodules.layout import LEADS
 from datamodules.page import write_binary_tiff, write_mask_png
+from datamodules.wave_marks import write_marks
 from datamodules.wfdb_files import write_record
+from tests.datamodules.rendering.recordings import marked
 
 SHAPE = (220, 280)
 DEFAULTS = {"px_per_s": 25.0, "px_per_mv": 10.0, "mm_per_s": 25.0, "mm_per_mv": 10.0}
@@ -145,6 +147,29 @@ def test_a_changed_file_is_an_integrity_problem(root: Path):  # F4
     write_mask_png(root / "masks/s001.png", _page(99)[1])
     assert _found(root) == [("s001", "SHA256_MISMATCH")]
     assert check_cohort(root).exit_code == 4
+
+
+def test_annotation_is_noted_and_a_bad_one_named_with_its_remedy(root: Path):
+    for number in range(3):
+        write_marks(root / f"signals/s00{number}", {"II": marked([1.0, 2.0]), "V1": marked([1.0])}, 500.0)
+    assert [(note.where, note.code) for note in check_cohort(root).notes] == [
+        (f"s00{number}", "HUMAN_ANNOTATION") for number in range(3)
+    ]
+    (root / "signals/s001.ii").write_bytes(b"no annotation")
+    write_marks(root / "signals/s002", {"aVR": marked([1.0, 11.5])}, 500.0)  # the record ends at 10 s
+    report = check_cohort(root)
+    assert [(problem.where, problem.code) for problem in report.problems] == [
+        ("s001", "ANNOTATION_FORMAT"),
+        ("s002", "ANNOTATION_OUT_OF_RANGE"),
+    ]
+    assert report.exit_code == 3
+    told = str(report.problems[1])
+    assert all(part in told for part in ("s002.avr", "11.590 s", "0 to 10 s", "another rate"))
+    assert [(note.where, note.code) for note in report.notes] == [("s000", "HUMAN_ANNOTATION")]
+    names = ("s000.ii", "s000.v1", "s001.ii", "s001.v1", "s002.avr", "s002.ii", "s002.v1")
+    assert fix_hashes(root) == [f"signals/{name}" for name in names]
+    write_marks(root / "signals/s000", {"II": marked([1.0, 2.002])}, 500.0)
+    assert ("s000", "SHA256_MISMATCH") in _found(root)
 
 
 def test_a_path_that_leaves_the_folder_ends_the_check_unread(root: Path, monkeypatch):  # F27

@@ -11,9 +11,12 @@ import yaml
 from datamodules.cohort import Cohort, Scan, parse_scans, write_cohort, write_manifest, write_scans
 from datamodules.errors import DataError, IntegrityError
 from datamodules.geometry import IDENTITY, DrawnSegment, Geometry
+from datamodules.labels import labels_hidden
 from datamodules.layout import LEADS
 from datamodules.page import read_image_bytes, write_binary_tiff, write_colour_png, write_mask_png
+from datamodules.wave_marks import write_marks
 from datamodules.wfdb_files import write_record
+from tests.datamodules.rendering.recordings import marked
 
 HEADER = "scan_id,patient_id,image,image_sha256,signal,layout"
 
@@ -358,6 +361,34 @@ def test_content_hash_follows_content_and_not_the_place(root: Path, tmp_path: Pa
         changed.write_bytes(content)
     write_manifest(tmp_path / "copy", scans)
     assert Cohort.open(tmp_path / "copy").content_sha256 == before
+
+
+def test_annotation_is_hashed_like_any_other_file(root: Path):
+    plain, scans = Cohort.open(root).content_sha256, Cohort.open(root).scans
+    write_marks(root / "signals/s0", {"II": marked([1.0, 2.0])}, 500.0)
+    write_manifest(root, scans)
+    cohort = Cohort.open(root)
+    assert cohort.content_sha256 != plain
+    assert "signals/s0.ii" in cohort.files_of(scans[0])
+    assert set(cohort.load_marks(scans[0])) == {"II"}
+    assert cohort.load_marks(scans[1]) == {}
+    write_marks(root / "signals/s0", {"II": marked([1.0, 2.002])}, 500.0)
+    with pytest.raises(IntegrityError, match="SHA256_MISMATCH"):
+        Cohort.open(root).load_marks(scans[0])
+
+
+def test_annotation_is_a_label(root: Path):  # E5
+    cohort = Cohort.open(root)
+    with labels_hidden(), pytest.raises(IntegrityError, match="LEAK_LABEL"):
+        cohort.load_marks(cohort.scans[0])
+
+
+def test_annotation_behind_a_link_that_leads_out_is_refused(root: Path, tmp_path: Path):  # F27
+    write_marks(tmp_path / "s0", {"II": marked([1.0])}, 500.0)
+    (root / "signals/s0.ii").symlink_to(tmp_path / "s0.ii")
+    cohort = Cohort.open(root)
+    with pytest.raises(IntegrityError, match="PATH_ESCAPE"):
+        cohort.load_marks(cohort.scans[0])
 
 
 def test_content_hash_is_the_same_with_and_without_recorded_hashes(root: Path):

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import threading
+from dataclasses import replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -12,6 +13,7 @@ from datamodules.errors import ConfigError, DataError, IntegrityError
 from datamodules.fetching import fetch
 from datamodules.signals import WfdbFolder, write_recording
 from tests.datamodules.annotation.drawing import bumpy_recording
+from tests.datamodules.rendering.recordings import marked
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -50,7 +52,9 @@ def server(tmp_path, monkeypatch):
     ludb, ptb = root / "ludb/1.0.1", root / "ptb-xl/1.0.3"
     for number in (1, 2, 3):
         (ludb / "data").mkdir(parents=True, exist_ok=True)
-        write_recording(ludb / f"data/{number}", bumpy_recording(number))
+        write_recording(
+            ludb / f"data/{number}", replace(bumpy_recording(number), marks={"V1": marked([1.0])})
+        )
     (ludb / "RECORDS").write_text("data/1\ndata/2\ndata/3\n")
     (ptb / "records500/00000").mkdir(parents=True)
     table = "ecg_id,patient_id,filename_lr,filename_hr\n"
@@ -89,7 +93,9 @@ def test_records_come_whole_and_can_be_drawn(server, tmp_path):
     for record in records:
         there = server.root / "ludb/1.0.1" / record.relative_to(tmp_path / "out")
         assert record.with_suffix(".dat").read_bytes() == there.with_suffix(".dat").read_bytes()
-    assert source.load(source.record_ids()[0]).mv.shape == (12, 5000)
+    recording = source.load(source.record_ids()[0])
+    assert recording.mv.shape == (12, 5000)
+    assert set(recording.marks) == {"V1"}  # and no file that the server does not list was asked for
     assert not list((tmp_path / "out").rglob("*.part"))
 
 

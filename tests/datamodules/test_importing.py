@@ -2,6 +2,7 @@ import shutil
 
 import numpy as np
 import pytest
+import wfdb
 
 from datamodules.cohort import Cohort
 from datamodules.errors import ConfigError, DataError
@@ -49,6 +50,28 @@ def test_nothing_of_a_header_comes_along_but_the_patients_id(folder, tmp_path):
     import_folder(folder, tmp_path / "cohort")
     everything = b"".join(path.read_bytes() for path in (tmp_path / "cohort").rglob("*") if path.is_file())
     assert b"Canary" not in everything
+
+
+def test_annotation_beside_a_record_comes_along(folder, tmp_path):
+    wfdb.wrann(
+        "one",
+        "ii",
+        np.array([20, 30, 40]),
+        ["(", "N", ")"],
+        aux_note=["Canary", "", ""],
+        write_dir=str(folder),
+    )
+    (folder / "two.v1").write_bytes(b"")
+    imported = import_folder(folder, tmp_path / "cohort")
+    assert [(problem.where, problem.code) for problem in imported.problems] == [
+        ("two.v1", "ANNOTATION_FORMAT")
+    ]
+    cohort = Cohort.open(tmp_path / "cohort")
+    assert cohort.load_marks(cohort.scans[0])["II"].waves("qrs") * 500 == pytest.approx(
+        np.array([[20, 30, 40]])
+    )
+    assert b"Canary" not in (tmp_path / "cohort/signals/one.ii").read_bytes()
+    assert "signals/one.ii" in (tmp_path / "cohort/manifest.csv").read_text()
 
 
 def test_what_cannot_be_taken_over_is_named(folder, tmp_path):

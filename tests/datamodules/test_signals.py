@@ -20,7 +20,9 @@ from datamodules.signals import (
     signal_problems,
     write_recording,
 )
+from datamodules.wave_marks import write_marks
 from datamodules.wfdb_files import write_record
+from tests.datamodules.rendering.recordings import beats, marked
 from tests.shared import SHARED, needs_shared
 
 
@@ -155,6 +157,27 @@ def test_missing_and_empty_folders_are_refused(tmp_path: Path):
         open_signals(tmp_path / "none", 0)
     with pytest.raises(DataError, match="SIGNALS_EMPTY"):
         open_signals(tmp_path, 0)
+
+
+def test_a_bad_annotation_keeps_its_record_out_and_no_other(tmp_path: Path):
+    for number in range(2):
+        write_recording(
+            tmp_path / f"sub/r{number}", dataclasses.replace(beats(number), marks={"V1": marked([1.0, 2.0])})
+        )
+    (tmp_path / "sub/r1.ii").write_bytes(b"")
+    recordings, rejects = choose_records(WfdbFolder(tmp_path), 2, seed=0, at_least=1)
+    assert [recording.record_id for recording in recordings] == ["sub/r0"]
+    assert [(problem.code, problem.where) for problem in rejects] == [("ANNOTATION_FORMAT", "r1.ii")]
+    assert recordings[0].marks["V1"].symbols == marked([1.0, 2.0]).symbols
+
+
+def test_fingerprint_follows_annotation(tmp_path: Path):
+    write_recording(tmp_path / "r", beats())
+    prints = [WfdbFolder(tmp_path).fingerprint()]
+    for onset_s in (1.0, 1.002):  # files of one size
+        write_marks(tmp_path / "r", {"II": marked([onset_s])}, 500.0)
+        prints.append(WfdbFolder(tmp_path).fingerprint())
+    assert len(set(prints)) == 3
 
 
 def test_fingerprint_follows_headers_and_sizes(tmp_path: Path):

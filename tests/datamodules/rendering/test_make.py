@@ -1,11 +1,13 @@
 import csv
 import hashlib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
+import wfdb
 from PIL import Image
 
 from datamodules.check import check_cohort
@@ -16,11 +18,11 @@ from datamodules.layout import LEADS
 from datamodules.rendering.make import SHARES, assign_layouts, make_cohort
 from datamodules.rendering.pages import draw_mask
 from datamodules.rendering.recipe import Kind, recipe_sha256
-from datamodules.signals import Recording, open_signals
+from datamodules.signals import Recording, open_signals, write_recording
 from datamodules.wfdb_files import read_record, write_record
 from lightning_app.cohort_commands import make as make_command
 from lightning_app.specs import CohortRecipe
-from tests.datamodules.rendering.recordings import beats
+from tests.datamodules.rendering.recordings import beats, marked
 
 
 @pytest.fixture(scope="module")
@@ -181,3 +183,23 @@ def test_a_taken_folder_and_wrong_numbers_are_refused_together(signals, tmp_path
         "KIND_UNKNOWN", "SCANS_TOO_FEW", "WORKERS_TOO_FEW", "OUT_EXISTS",
     }  # fmt: skip
     assert (tmp_path / "there.txt").read_text() == "mine"
+
+
+def test_annotation_is_carried_over_in_time_and_cut_with_the_signal(tmp_path):
+    onsets_s = np.arange(1.1, 11.9, 0.8)
+    for rate_hz in (360.0, 500.0):
+        folder, out = tmp_path / f"signals-{rate_hz:g}", tmp_path / f"cohort-{rate_hz:g}"
+        one = beats(0, duration_s=12.0, rate_hz=rate_hz)
+        write_recording(folder / "r", replace(one, marks={"II": marked(onsets_s), "V1": marked([11.0])}))
+        make_cohort("binary", 2, 0, folder, out, workers=1, share=(0.0, 1.0))
+        before = wfdb.rdann(str(folder / "r"), "ii")
+        after = wfdb.rdann(str(out / "signals/binary-00000"), "ii")
+        shown = before.sample / rate_hz < 10.0
+        assert after.sample / 500.0 == pytest.approx(before.sample[shown] / rate_hz, abs=0.51 / 500)
+        assert after.symbol == [s for s, keep in zip(before.symbol, shown, strict=True) if keep]
+        assert 0 < shown.sum() < shown.size
+        assert not list(out.rglob("*.v1"))  # nothing was marked in the ten seconds drawn
+        cohort = Cohort.open(out)
+        assert cohort.provenance["scans_with_human_annotation"] == 2
+        assert check_cohort(out).problems == ()
+        assert "signals/binary-00000.ii" in (out / "manifest.csv").read_text()
