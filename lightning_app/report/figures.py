@@ -100,11 +100,10 @@ def ranking_figure(table: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
         axes.barh(y, table["dice_mean"], height=0.62, color=[colours[m] for m in table["model"]], alpha=0.88)
         _whiskers(axes, table, y)
         for at, row in zip(y, table.itertuples(), strict=True):
-            end = np.nanmax([row.dice_mean, row.dice_ci_high])
-            axes.text(end + 0.012, at, _interval_text(row), va="center", fontsize=8.5)
+            axes.text(1.03, at, _interval_text(row), va="center", fontsize=8.5)  # beside all grid lines
         axes.set_yticks(y, table["model"])
         axes.tick_params(axis="y", length=0)
-        _dice_axis(axes, "x", 1.32)
+        _dice_axis(axes, "x", 1.36)
         axes.set_xlabel(
             f"Dice, mean over {_count_text(table)}; whiskers: 95 % interval over patients", loc="left"
         )
@@ -181,6 +180,7 @@ def cost_figure(table: pd.DataFrame, costs: Mapping[str, str], colours: Mapping[
             axes.grid(visible=True, axis="y")
             axes.set_axisbelow(True)
             axes.set_xlabel(label)
+        panels[0].set_ylim(bottom=max(0.0, panels[0].get_ylim()[0]))  # shared by all panels
         panels[0].set_ylabel(f"Dice, mean over {_count_text(table)}\nwith 95 % interval over patients")
     return figure
 

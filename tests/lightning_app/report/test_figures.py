@@ -50,6 +50,22 @@ def test_bars_are_as_long_as_the_means_and_the_axis_starts_at_zero():
     assert "n = 20 scans of 19 patients" in axes.get_xlabel()
 
 
+@pytest.mark.parametrize("interval", [True, False])
+def test_numbers_of_the_ranking_stand_beside_its_grid(interval):
+    figure = figures.ranking_figure(ranking(3, interval=interval), COLOURS)
+    axes = figure.axes[0]
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent().transformed(axes.transData.inverted()) for text in axes.texts]
+    assert min(box.x0 for box in boxes) > max(axes.get_xticks())
+    assert max(box.x1 for box in boxes) <= axes.get_xlim()[1]
+
+
+def test_no_cost_figure_shows_a_dice_below_zero():
+    table = ranking(3).assign(dice_mean=[0.02, 0.3, 0.9], dice_ci_low=[0.0, 0.1, 0.8], dice_ci_high=0.95)
+    figure = figures.cost_figure(table, {"params": "parameters"}, COLOURS)
+    assert figure.axes[0].get_ylim()[0] == 0.0
+
+
 def test_a_model_that_lacks_a_test_set_leaves_a_gap():
     table = pd.concat([ranking(2).assign(test_set="x"), ranking(1).assign(test_set="y")])
     axes = figures.generalization_figure(table, {"x": "clean", "y": "noisy"}, COLOURS).axes[0]
