@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from datamodules.errors import ConfigError, DataError, IntegrityError, Problem
 from datamodules.files import read_text, write_atomic
+from datamodules.wording import number_of
 
 FOLDS_SCHEMA_VERSION = 1
 FOLDS_MAX_BYTES = 64 * 1024 * 1024
@@ -126,7 +127,7 @@ def _check_count(n_folds: int, n_patients: int) -> None:
     if n_folds < 2:
         raise ConfigError(Problem("FOLDS_TOO_FEW", "folds", str(n_folds), "2 or more"))
     if n_folds > n_patients:
-        got = f"{n_folds} folds for {n_patients} patients"
+        got = f"{n_folds} folds for {number_of(n_patients, 'patient')}"
         raise ConfigError(
             Problem("FOLDS_TOO_MANY", "folds", got, f"at most {n_patients}", "ask for fewer folds")
         )

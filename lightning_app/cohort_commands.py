@@ -12,6 +12,7 @@ from typing import Literal
 
 import click
 
+from datamodules.wording import number_of
 from lightning_app.commands import Group
 
 LINE_EVERY_S = 10.0
@@ -107,7 +108,9 @@ def annotate(
         )
     print_problems(problem for one in labelled for problem in one.problems)
     whole = sum(not one.problems for one in labelled)
-    click.echo(f"{len(labelled)} scans annotated, {whole} of them whole: {path / 'annotations.csv'}")
+    click.echo(
+        f"{number_of(len(labelled), 'scan')} annotated, {whole} of them whole: {path / 'annotations.csv'}"
+    )
     context.exit(exit_code(labelled))
 
 
@@ -129,7 +132,7 @@ def check(
     from lightning_app.cli import print_problems
 
     if fix_hashes:
-        click.echo(f"{len(checking.fix_hashes(path))} hashes written")
+        click.echo(f"hashes written: {len(checking.fix_hashes(path))}")
     with Counter("checking") as counter:
         report = checking.check_cohort(path, workers=workers, on_progress=counter.show)
     print_problems(report.problems)
@@ -138,7 +141,10 @@ def check(
     for code, count in sorted(collections.Counter(note.code for note in report.notes).items()):
         click.echo(f"note: {code} {count}x")
     refused = {problem.where for problem in report.problems}
-    click.echo(f"{report.n_scans} scans, {len(report.problems)} problems of {len(refused)} scans or files")
+    click.echo(
+        f"{number_of(report.n_scans, 'scan')}, {number_of(len(report.problems), 'problem')}; "
+        f"scans or files concerned: {len(refused)}"
+    )
     context.exit(report.exit_code)
 
 
@@ -184,7 +190,10 @@ def import_(
             folder, out, layout=layout, px_per_s=px_per_s, px_per_mv=px_per_mv, on_progress=counter.show
         )
     print_problems(imported.problems)
-    click.echo(f"{len(imported.scans)} scans imported, {len(imported.problems)} problems: {out}")
+    click.echo(
+        f"{number_of(len(imported.scans), 'scan')} imported, "
+        f"{number_of(len(imported.problems), 'problem')}: {out}"
+    )
     context.exit(3 if imported.problems else 0)
 
 
@@ -220,7 +229,7 @@ def fetch(source: str, records: int, out: Path | None, server: str) -> None:
     out = out or Path("data") / source
     with Counter(f"fetching {source}") as counter:
         fetching.fetch(source, records, out, server=server, on_progress=counter.show)
-    click.echo(f"{records} records: {out}")
+    click.echo(f"{number_of(records, 'record')}: {out}")
     click.echo(fetching.SOURCES[source].credit)
 
 

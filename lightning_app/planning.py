@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import ConfigError, DataError, Problem
+from datamodules.wording import number_of
 from lightning_app.cells import State, Store
 from lightning_app.specs import (
     HELD_OUT,
@@ -147,7 +148,7 @@ def _check_fold_count(plan: Plan) -> None:
 
     patients = {scan.patient_id for scan in Cohort.open(place.path).scans}
     if len(patients) < plan.sweep.folds.count:
-        got = f"{plan.sweep.folds.count} folds of {len(patients)} patients"
+        got = f"{plan.sweep.folds.count} folds of {number_of(len(patients), 'patient')}"
         raise ConfigError(
             Problem("TOO_MANY_FOLDS", "folds.count", got, f"at most {len(patients)}", "fewer folds")
         )

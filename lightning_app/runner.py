@@ -14,6 +14,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from datamodules.errors import ConfigError, InkbeatError, Interrupted, Problem
+from datamodules.wording import number_of
 from lightning_app.cells import (
     LOCK_PATIENCE_S,
     RESULT,
@@ -89,7 +90,8 @@ def run_sweep(
             if state != "done":
                 board.states[key] = "missing"
         with View(board) as view:
-            view.say(f"{plan.sweep.name}: {len(cells)} cells, {len(cells) - len(todo)} done before")
+            before = len(cells) - len(todo)
+            view.say(f"{plan.sweep.name}: {number_of(len(cells), 'cell')}, {before} done before")
             if todo:
                 warm_up(slots[0].threads)
                 costs = _prepare(plan, view, min(len(slots), cores()))

@@ -31,6 +31,7 @@ from pydantic import (
 
 from datamodules.errors import ConfigError, DataError, Problem
 from datamodules.rendering.difficulty import DIFFICULTIES, NOMINAL
+from datamodules.wording import number_of
 from datamodules.yaml_text import YamlTextError, parse_yaml, read_yaml_mapping
 from lightning_app.class_paths import Argument, Signature, UnknownClassError, near_matches, signature
 from lightning_app.hardware import computes_bf16
@@ -508,7 +509,8 @@ def _fold_problems(sweep: Sweep, where: str) -> Iterator[Problem]:
     cohort = sweep.cohorts.get(name) if isinstance(name, str) else None
     if isinstance(cohort, CohortRecipe) and cohort.scans < sweep.folds.count:
         yield Problem(
-            "TOO_MANY_FOLDS", f"{where}: folds.count", f"{sweep.folds.count} folds of {cohort.scans} scans",
+            "TOO_MANY_FOLDS", f"{where}: folds.count",
+            f"{sweep.folds.count} folds of {number_of(cohort.scans, 'scan')}",
             f"at most {cohort.scans}", "fewer folds or more scans",
         )  # fmt: skip
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from datamodules.errors import ConfigError, IntegrityError, Problem
+from datamodules.wording import number_of
 from lightning_app.commands import Command
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def plan(sweep: Path, out: Path, overrides: tuple[str, ...], as_json: bool) -> N
         click.echo(json.dumps({"cells": rows, "cost": cost}, indent=1, ensure_ascii=False))
         return
     click.echo(table(rows))
-    click.echo(f"{len(rows)} cells: {count_states(states)}")
+    click.echo(f"{number_of(len(rows), 'cell')}: {count_states(states)}")
     click.echo(in_words(cost))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from datamodules.errors import ConfigError, Problem
+from datamodules.wording import number_of
 from lightning_app.commands import Group
 
 
@@ -34,7 +35,7 @@ def sync(runs: Path, dry_run: bool) -> None:
         return
     _require_key()
     failed = [folder for folder in folders if _send(folder) != 0]
-    click.echo(f"sent {len(folders) - len(failed)} of {len(folders)} runs")
+    click.echo(f"sent {len(folders) - len(failed)} of {number_of(len(folders), 'run')}")
     if failed:
         raise SystemExit(1)
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from datamodules.wording import number_of
 from lightning_app.evaluate.statistics import Summary, summarise_columns
 from lightning_app.report.analysis_plan import AnalysisPlan
 from lightning_app.report.tables import HELD_OUT, counted, scores
@@ -90,7 +91,8 @@ def _above_zero(known: pd.DataFrame) -> Claim | None:
     return Claim(
         "Signal and parameters correlate with the truth: every lower 95 % limit is above 0",
         "reproduced" if above.all() else "not reproduced",
-        f"{int(above.sum())} of {len(known)} rows; lowest is {lowest['quantity']}, {_estimate(lowest)}",
+        f"{int(above.sum())} of {number_of(len(known), 'row')}; "
+        f"lowest is {lowest['quantity']}, {_estimate(lowest)}",
     )
 
 
@@ -171,7 +173,7 @@ def _outside_chance(contrasts: pd.DataFrame, reference: str) -> Claim | None:
     return Claim(
         "Its lead over every other network is outside chance (Holm, 0.05)",
         verdict,
-        f"{len(worse)} of {len(own)} models below {reference} with Holm p < 0.05, "
+        f"{len(worse)} of {number_of(len(own), 'model')} below {reference} with Holm p < 0.05, "
         f"n = {counted(own['n_scans'].max(), own['n_patients'].max())}",
     )
 
@@ -182,7 +184,7 @@ def _acceptable(clean: pd.DataFrame, plan: AnalysisPlan) -> Claim:
     return Claim(
         f"All networks do acceptably on colour pages turned grey (here: Dice {plan.acceptable_score:g})",
         "not reproduced" if len(below) else "reproduced",
-        f"{len(clean) - len(below)} of {len(clean)} models; "
+        f"{len(clean) - len(below)} of {number_of(len(clean), 'model')}; "
         f"lowest is {lowest['model']}: {_with_interval(lowest)}",
     )
 

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from datamodules.errors import DataError, InkbeatError, Problem
+from datamodules.wording import number_of
 from lightning_app.cells import Outcome, Store, write_durably
 from lightning_app.evaluate.scan_columns import METRICS_VERSION
 from lightning_app.report import tables
@@ -208,10 +209,11 @@ def missing_text(cells: pd.DataFrame) -> list[str]:
     if missing.empty:
         return []
     models = [
-        f"{model} (folds {', '.join(str(fold) for fold in sorted(set(own['fold'])))})"
+        f"{model} ({'fold' if own['fold'].nunique() == 1 else 'folds'} "
+        f"{', '.join(str(fold) for fold in sorted(set(own['fold'])))})"
         for model, own in missing.groupby("model", sort=False)
     ]
-    return [f"without a result yet, {len(missing)} of {len(cells)} cells: {'; '.join(models)}"]
+    return [f"without a result yet, {len(missing)} of {number_of(len(cells), 'cell')}: {'; '.join(models)}"]
 
 
 def _report(results: SweepResults) -> _Report:
@@ -551,18 +553,19 @@ def _facts(report: _Report) -> dict[str, str]:
     digest = hashlib.sha256("".join(sorted(done.get("result_sha256", done["key"]).astype(str))).encode())
     folds = sorted({int(fold) for fold in results.cells["fold"]})
     held_out = results.rows[results.rows["test_set"] == tables.HELD_OUT]
+    patients = number_of(held_out["patient_id"].nunique(), "patient")
     cohorts = results.plan.get("cohorts", {})
     facts = {
         "Models": str(len(results.models)),
         "Folds": f"{len(folds)} of {_fold_count(results)} ({', '.join(map(str, folds))})",
         "Weight seeds": ", ".join(str(seed) for seed in sorted(set(results.cells["seed"]))),
-        "Scans": f"{held_out['scan_id'].nunique()} held out, of {held_out['patient_id'].nunique()} patients",
+        "Scans": f"{held_out['scan_id'].nunique()} held out, of {patients}",
         "Training": _training(next(iter(results.specs.values()))),
         "Signals": str(results.plan.get("sweep", {}).get("signals", "")),
         "Cohorts": ", ".join(f"{name} {cohort['id'][:12]}" for name, cohort in cohorts.items()),
         **_environment_facts(list(results.environments.values())),
         "Analysis plan": f"SHA-256 {report.plan.sha256}",
-        "Results": f"SHA-256 {digest.hexdigest()} over {len(done)} cells",
+        "Results": f"SHA-256 {digest.hexdigest()} over {number_of(len(done), 'cell')}",
         "Metrics": f"version {METRICS_VERSION}; NSD and HD95 as in surface-distance 0.1",
     }
     return {name: value for name, value in facts.items() if value}
@@ -617,6 +620,7 @@ def _render(template: str, context: Mapping[str, Any]) -> str:
         "p": _p,
         "count": _count,
         "counted": _counted,
+        "number_of": number_of,
     }
     return environment.get_template(template).render(context)
 

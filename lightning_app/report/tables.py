@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from datamodules.wording import number_of
 from lightning_app.evaluate import statistics
 from lightning_app.evaluate.statistics import Resamples
 from lightning_app.report.analysis_plan import AnalysisPlan
@@ -53,9 +54,7 @@ def counted(n_scans: float, n_patients: float) -> str:
         >>> counted(6, 1)
         '6 scans of 1 patient'
     """
-    scans = "scan" if n_scans == 1 else "scans"
-    patients = "patient" if n_patients == 1 else "patients"
-    return f"{int(n_scans)} {scans} of {int(n_patients)} {patients}"
+    return f"{number_of(n_scans, 'scan')} of {number_of(n_patients, 'patient')}"
 
 
 def metric_columns(rows: pd.DataFrame) -> list[str]:

@@ -74,7 +74,7 @@ def test_check_lists_every_problem_and_can_write_what_is_missing(scans, tmp_path
         assert {row["code"] for row in csv.DictReader(file)} >= {"SHA256_ABSENT", "SHA256_MISMATCH"}
     code, out, err = inkbeat("check", root, "--workers", 1, "--fix-hashes")
     assert code == 4
-    assert "1 hashes written" in out
+    assert "hashes written: 1" in out
     assert "SHA256_ABSENT" not in err
 
 

@@ -30,7 +30,7 @@ def test_two_parts_at_once_and_nothing_is_left_for_the_whole(tmp_path):
     parts = [start("--model=TinyNet", f"--fold={fold}", "--seed=0") for fold in (0, 1)]
     said = [part.communicate()[0] for part in parts]
     assert [part.returncode for part in parts] == [0, 0]
-    assert all("1 cells, 0 done before" in text for text in said)
+    assert all("1 cell, 0 done before" in text for text in said)
     store = Store(tmp_path / "runs" / "tiny")
     assert set(store.states(cell["key"] for cell in store.plan()["cells"]).values()) == {"done"}
     assert not (store.root / "report").exists()

@@ -139,7 +139,7 @@ def test_an_unfinished_sweep_ranks_complete_models_and_says_what_is_missing(tmp_
     assert "Traceback &lt;most recent call&gt;" in html  # escaped, not run
     assert sweep.keys["FCN-resnet18", 2, 0] in html
     assert paths.summary.splitlines()[2].startswith("   - ")
-    told = "without a result yet, 3 of 9 cells: ResUNetCBAM (folds 2); FCN-resnet18 (folds 1, 2)"
+    told = "without a result yet, 3 of 9 cells: ResUNetCBAM (fold 2); FCN-resnet18 (folds 1, 2)"
     assert paths.summary.splitlines()[-1] == told
 
 
