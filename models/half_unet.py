@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.resunet_cbam import MIN_WIDTH, ConvNorm
+from models.resunet_cbam import MIN_WIDTH, ConvNorm, down_and_up
 from models.segmentation import SegmentationModule, TrainingOptions
 
 SCALES = (1, 2, 4, 6, 8)  # channels over width, from half resolution to a thirty-second
@@ -91,13 +91,8 @@ class HalfResolutionUNet(nn.Module):
         height, width = images.shape[-2:]
         even = functional.pad(images, (0, width % 2, 0, height % 2))
         features = self.first(functional.relu(self.enter(functional.pixel_unshuffle(even, 2))))
-        skips = []
-        for stage in self.down:
-            skips.append(features)
-            features = stage(features)
-        for stage in self.up:
-            features = stage(features, skips.pop())
-        logits: Tensor = functional.pixel_shuffle(self.head(features), 2)
+        joined = down_and_up(features, self.down, self.up)
+        logits: Tensor = functional.pixel_shuffle(self.head(joined), 2)
         return logits[..., :height, :width]
 
 

@@ -18,6 +18,7 @@ Width 64: 36.3 M parameters, 16.4 G multiply-adds per 128 x 128 patch; width 16:
     - {class_path: models.resunet_cbam.ResUNetCBAM, init_args: {width: 16}}
 """
 
+from collections.abc import Iterable
 from typing import Literal, Unpack
 
 import torch
@@ -141,6 +142,23 @@ class Up(nn.Module):
         return joined
 
 
+def down_and_up(features: Tensor, down: Iterable[nn.Module], up: Iterable[nn.Module]) -> Tensor:
+    """Run the stages of a U-Net: what enters a stage on the way down joins the way up at its size.
+
+    Args:
+        features: (B, C, H, W).
+        down: Stages from features to smaller ones.
+        up: As many stages from features and skip to features of the skip's size.
+    """
+    skips = []
+    for stage in down:
+        skips.append(features)
+        features = stage(features)
+    for stage in up:
+        features = stage(features, skips.pop())
+    return features
+
+
 class ResUNet(nn.Module):
     """The plain network: (B, 1, H, W) float32 to logits (B, 1, H, W); sides of at least 16 px."""
 
@@ -175,14 +193,7 @@ class ResUNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of images."""
-        features = self.stem(images)
-        skips = []
-        for stage in self.down:
-            skips.append(features)
-            features = stage(features)
-        for stage in self.up:
-            features = stage(features, skips.pop())
-        logits: Tensor = self.head(features)
+        logits: Tensor = self.head(down_and_up(self.stem(images), self.down, self.up))
         return logits
 
 
