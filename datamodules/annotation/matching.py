@@ -144,7 +144,7 @@ class Annotation:
     @property
     def resolved_s(self) -> float:
         """Seconds of trace in the mask."""
-        return sum(lead.segment.stop_s - lead.segment.start_s for lead in self.leads if lead.is_resolved)
+        return _resolved_s(self.leads)
 
 
 @dataclass(frozen=True)
@@ -169,11 +169,13 @@ class _Judged:
         return all(lead.is_resolved for lead in self.leads)
 
     @property
-    def rank(self) -> tuple[bool, float, float]:
-        """The layout with most resolved seconds and none unresolved; then what stands out most."""
-        resolved = [lead for lead in self.leads if lead.is_resolved]
-        seconds = sum(lead.segment.stop_s - lead.segment.start_s for lead in resolved)
-        return self.is_whole, seconds, self.page_gap
+    def rank(self) -> tuple[float, bool, float]:
+        """Most resolved seconds, then none unresolved, then what stands out most.
+
+        Seconds first: where one lead is too faint to be resolved, a layout that lacks rows of the page may
+        be found whole.
+        """
+        return _resolved_s(self.leads), self.is_whole, self.page_gap
 
 
 def annotate_page(
@@ -204,22 +206,25 @@ def annotate_page(
         )
     page = stretched(ink)
     nominal = Scale(px_per_s, 0.0, -px_per_mv)
-    best: _Judged | None = None
+    judged: list[_Judged] = []
+    whole: _Judged | None = None
     extended: set[str] = set()
     for guess in _guesses(page, recording, layouts, px_per_s, px_per_mv):
-        if best is None or not best.is_whole:
-            judged = _follow(page, guess, recording, nominal)
+        if whole is None:
+            found = _follow(page, guess, recording, nominal)
         # Once all of a layout is found, only a layout that shows more can be the better one.
-        elif _shown_s(guess.layout) > _shown_s(best.layout) and guess.layout.name not in extended:
+        elif _shown_s(guess.layout) > _shown_s(whole.layout) and guess.layout.name not in extended:
             extended.add(guess.layout.name)
-            extension = _extend(page, guess, recording, best, nominal)
+            extension = _extend(page, guess, recording, whole, nominal)
             if extension is None:
                 continue
-            judged = extension
+            found = extension
         else:
             continue
-        if best is None or judged.rank > best.rank:
-            best = judged
+        judged.append(found)
+        if found.is_whole:
+            whole = found
+    best = max(judged, key=lambda each: each.rank, default=None)
     if best is None:
         return _nothing(ink.shape, layouts[0])
     return _drawn(page, best, nominal)
@@ -264,6 +269,10 @@ def _shown_s(layout: Layout) -> float:
     return sum(segment.stop_s - segment.start_s for segment in layout.segments)
 
 
+def _resolved_s(leads: Sequence[LeadMatch]) -> float:
+    return sum(lead.segment.stop_s - lead.segment.start_s for lead in leads if lead.is_resolved)
+
+
 def _follow(page: Ink, guess: _Guess, recording: Recording, nominal: Scale) -> _Judged:
     """Refine a guess and judge its leads; if some do not hold, place the page by the others."""
     fit = refine(page, guess.pieces, start_fit(guess.placement), nominal)
@@ -288,7 +297,7 @@ def _extend(page: Ink, guess: _Guess, recording: Recording, found: _Judged, nomi
     if _faintest_row(standing_out, guess.pieces, fit) < MIN_ROW_CONTRAST * faintest:
         return None
     judged = _judge(page, guess, settle(page, guess.pieces, fit, nominal), nominal)
-    return _with_pen(page, recording, judged) if judged.is_whole else judged
+    return _with_pen(page, recording, judged) if judged.rank > found.rank else judged
 
 
 def _faintest_row(standing_out: Ink, pieces: Sequence[Piece], fit: Fit) -> float:
@@ -385,8 +394,7 @@ def _judge(page: Ink, guess: _Guess, fit: Fit, nominal: Scale) -> _Judged:
 
 def _refused_if_few(layout: Layout, leads: Sequence[LeadMatch]) -> tuple[LeadMatch, ...]:
     """Trust no lead of a page that shows hardly any of the others."""
-    resolved_s = sum(lead.segment.stop_s - lead.segment.start_s for lead in leads if lead.is_resolved)
-    if resolved_s < MIN_RESOLVED_SHARE * _shown_s(layout):
+    if _resolved_s(leads) < MIN_RESOLVED_SHARE * _shown_s(layout):
         return tuple(_refused(lead, "PAGE_REFUSED") for lead in leads)
     return tuple(leads)
 

@@ -149,6 +149,21 @@ def test_the_layout_with_most_on_the_page_is_chosen(name):
     assert found.unresolved == ()
 
 
+def test_a_faint_row_is_named_and_no_layout_without_its_neighbours_is_taken():
+    recording, page, shown = binary_page(2, "six_line")
+    faint = shown.n_rows - 1
+    segment = next(each for each in page.geometry.segments if each.row == faint)
+    mv = recording.mv[LEADS.index(segment.lead)]
+    heights = page.geometry.polyline(segment, mv, recording.rate_hz)[:, 1]
+    image = page.image.copy()
+    row = image[int(heights.min()) - 5 : int(heights.max()) + 5]
+    row[np.random.default_rng(0).random(row.shape) < 0.4] = 0
+    scale = page.geometry.px_per_s, page.geometry.px_per_mv
+    found = annotate_page(image, recording, [load_layout("four_line"), shown], *scale)
+    assert found.layout.name == "six_line"
+    assert [lead.segment.row for lead in found.unresolved] == [faint]
+
+
 def test_a_grey_page_gives_what_its_ink_gives():
     recording, page, shown, binary = annotated()
     scale = page.geometry.px_per_s, page.geometry.px_per_mv
