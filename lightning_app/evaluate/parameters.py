@@ -25,7 +25,7 @@ from scipy.interpolate import PchipInterpolator
 
 from datamodules.layout import LEADS, Layout, Segment
 from lightning_app.evaluate.qrs import HALF_BEAT, RATE_HZ, Beats, align_beats, qrs_bounds
-from lightning_app.evaluate.scan_columns import PARAMETERS
+from lightning_app.evaluate.scan_columns import PARAMETERS, STRIP_LEAD
 
 Array = NDArray[np.floating]
 Floats = NDArray[np.float64]
@@ -41,6 +41,7 @@ Reason = Literal[
     "PACED",  # pacing spikes: the intervals are the device's
     "NO_P_WAVE",  # nothing repeats before the QRS
     "NOT_FOUND",  # the delineator gave nothing plausible
+    "NOT_ANNOTATED",  # of human annotation: nobody marked this
 ]
 
 MIN_RUN_S = 1.8
@@ -252,12 +253,16 @@ def _measure_clean(mv: Floats) -> Parameters:
         return absent("FEW_BEATS")
     if np.median(np.delete(beats.similarity, int(np.argmax(beats.similarity)))) < MIN_SIMILARITY:
         return absent("LOW_QUALITY")
-    rates = _rates(beats.centres / RATE_HZ * 1000)
+    rates = rates_of(beats.centres / RATE_HZ * 1000)
     return _with_intervals(rates, mv, detected, beats)
 
 
-def _rates(beats_ms: Floats) -> Parameters:
-    """Heart rate, RR and HRV of beat times in ms; intervals absent for now."""
+def rates_of(beats_ms: Floats) -> Parameters:
+    """Give heart rate, RR and HRV of beats; the intervals are absent, as not found.
+
+    Args:
+        beats_ms: (b,) times in ms, in any order.
+    """
     intervals = np.diff(np.sort(beats_ms))
     if not intervals.size:
         return absent("FEW_BEATS")
@@ -277,14 +282,15 @@ def _with_intervals(
     if rates.hr_bpm is None:
         return rates
     if is_paced(mv):
-        return _replaced(rates, {"pr_ms": "PACED", "qrs_ms": "PACED"})
+        return replaced(rates, {"pr_ms": "PACED", "qrs_ms": "PACED"})
     onset, end = qrs_bounds(beats.median_mv)
     qrs_ms = (end - onset) / RATE_HZ * 1000
     qrs: float | Reason = qrs_ms if QRS_RANGE_MS[0] <= qrs_ms <= QRS_RANGE_MS[1] else "NOT_FOUND"
-    return _replaced(rates, {"qrs_ms": qrs, "pr_ms": _pr_ms(mv, detected, beats, HALF_BEAT - onset)})
+    return replaced(rates, {"qrs_ms": qrs, "pr_ms": _pr_ms(mv, detected, beats, HALF_BEAT - onset)})
 
 
-def _replaced(parameters: Parameters, found: Mapping[str, float | Reason]) -> Parameters:
+def replaced(parameters: Parameters, found: Mapping[str, float | Reason]) -> Parameters:
+    """Put values, or reasons why there are none, in place of what some parameters were."""
     reasons = {name: why for name, why in parameters.reasons.items() if name not in found}
     reasons |= {name: what for name, what in found.items() if isinstance(what, str)}
     values = {name: None if isinstance(what, str) else what for name, what in found.items()}
@@ -356,9 +362,9 @@ def _paper_nk(lead_mv: Floats) -> Parameters:
     if lead_mv.size < DWT_MIN_S * RATE_HZ:
         return absent("SHORT")
     clean, peaks = r_peaks(lead_mv)
-    rates = _rates(peaks / RATE_HZ * 1000)
+    rates = rates_of(peaks / RATE_HZ * 1000)
     pr, qrs = _lead_intervals(clean, peaks, "dwt")
-    return _replaced(rates, {"pr_ms": pr or "NOT_FOUND", "qrs_ms": qrs or "NOT_FOUND"})
+    return replaced(rates, {"pr_ms": pr or "NOT_FOUND", "qrs_ms": qrs or "NOT_FOUND"})
 
 
 def median_of(measured: Iterable[Parameters]) -> Parameters:
@@ -391,24 +397,49 @@ def segment_parameters(mv: Array, rate_hz: float, layout: Layout) -> Parameters:
         rate_hz: Sampling rate.
         layout: What was drawn when; its rhythm strips are left out.
     """
-    groups: dict[tuple[float, float], list[int]] = {}
+    return combined(
+        [
+            measure(
+                mv[[LEADS.index(lead) for lead in leads], round(start * rate_hz) : round(stop * rate_hz)],
+                rate_hz,
+            )
+            for (start, stop), leads in segment_groups(layout).items()
+        ]
+    )
+
+
+def segment_groups(layout: Layout) -> dict[tuple[float, float], list[str]]:
+    """Name the leads that a page shows at the same time, without its rhythm strips.
+
+    Args:
+        layout: What was drawn when.
+
+    Returns:
+        First second and end of each stretch to its leads.
+    """
+    groups: dict[tuple[float, float], list[str]] = {}
     for part in layout.segments:
         if part.row not in layout.rhythm_rows:
-            groups.setdefault((part.start_s, part.stop_s), []).append(LEADS.index(part.lead))
-    measured = [
-        measure(mv[leads, round(start * rate_hz) : round(stop * rate_hz)], rate_hz)
-        for (start, stop), leads in groups.items()
-    ]
+            groups.setdefault((part.start_s, part.stop_s), []).append(part.lead)
+    return groups
+
+
+def combined(measured: Sequence[Parameters]) -> Parameters:
+    """Combine the groups of a page: their median, and a PR only if most groups have one.
+
+    Args:
+        measured: One per group of leads.
+    """
     # Two beats of fibrillation may look alike by chance, in one group of four; not in most of them.
     denied = sum(p.reasons.get("pr_ms") == "NO_P_WAVE" for p in measured)
     together = median_of(measured)
     if denied and denied >= sum(p.pr_ms is not None for p in measured):
-        return _replaced(together, {"pr_ms": "NO_P_WAVE"})
+        return replaced(together, {"pr_ms": "NO_P_WAVE"})
     return together
 
 
 def strip_parameters(
-    mv: Array, rate_hz: float, layout: Layout, lead: str = "V1", preset: Preset = "inkbeat"
+    mv: Array, rate_hz: float, layout: Layout, lead: str = STRIP_LEAD, preset: Preset = "inkbeat"
 ) -> Parameters:
     """Measure the longest stretch of one lead, the paper's long V1 strip by default.
 
@@ -419,9 +450,14 @@ def strip_parameters(
         lead: Which lead.
         preset: See `measure`.
     """
-    parts = [part for part in layout.segments if part.lead == lead]
-    if not parts:
+    longest = longest_stretch(layout, lead)
+    if longest is None:
         return absent("EMPTY")
-    longest: Segment = max(parts, key=lambda part: part.stop_s - part.start_s)
     where = slice(round(longest.start_s * rate_hz), round(longest.stop_s * rate_hz))
     return measure(mv[[LEADS.index(lead)], where], rate_hz, preset)
+
+
+def longest_stretch(layout: Layout, lead: str) -> Segment | None:
+    """Find where a page shows a lead longest, None if it does not."""
+    parts = [part for part in layout.segments if part.lead == lead]
+    return max(parts, key=lambda part: part.stop_s - part.start_s) if parts else None

@@ -9,7 +9,8 @@ Columns that `signal_row` gives, all float, NaN where there is no number:
   `strip`: the long V1): `<parameter>_<source>_read` and `<parameter>_<source>_true`, the same delineator on
   the read and on the true signal.
 
-A cohort with human annotation adds `<parameter>_human` by itself.
+Where people marked the waves of the signal, `evaluate.human` adds `<parameter>_<source>_human` and why one is
+absent.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """QRS, PR and HR against the cardiologists of LUDB: `python -m tests.performance.qrs_against_ludb`.
 
 Thresholds were chosen on the odd-numbered subjects; the even-numbered ones are the report. The truth of a
-group of leads is the mean over its leads of the median over the annotated beats that lie in the stretch.
+group of leads is that of Table 1, see `lightning_app.evaluate.human`.
 Signals once as stored, once through the 0.05-40 Hz filter of a cart, as they would have been printed.
 Paced records are left out: their intervals are refused where the spikes are still to be seen.
 """
@@ -18,6 +18,8 @@ import wfdb
 
 from datamodules.layout import LEADS
 from datamodules.signals import cart_filter
+from datamodules.wave_marks import Marks, read_marks
+from lightning_app.evaluate.human import group_parameters
 from lightning_app.evaluate.parameters import Parameters, measure
 from tests.shared import SHARED
 
@@ -29,67 +31,24 @@ CASES = ("12 leads, 10 s", "3 leads, 2.5 s", "V1, 10 s", "II, 2.5 s", "V1, 2.5 s
 
 @dataclass
 class Annotated:
-    """One LUDB record: (12, n) mV, and per lead the on-peak-off samples of its P waves and QRS complexes."""
+    """One LUDB record: (12, n) mV, what the cardiologists marked, and the comments of its header."""
 
     subject: int
     mv: np.ndarray
-    p: list[np.ndarray]
-    qrs: list[np.ndarray]
+    marks: Marks
     notes: str
 
 
 def read_ludb(stem: Path) -> Annotated:
     record = wfdb.rdrecord(str(stem))
-    waves = [_waves(stem, lead.lower()) for lead in LEADS]
     mv = record.p_signal.T.astype(np.float64)
-    return Annotated(
-        int(stem.name), mv, [w["p"] for w in waves], [w["N"] for w in waves], "\n".join(record.comments)
-    )
+    marks = read_marks(stem, [stem.parent / f"{stem.name}.{lead.lower()}" for lead in LEADS])
+    return Annotated(int(stem.name), mv, marks, "\n".join(record.comments))
 
 
-def _waves(stem: Path, lead: str) -> dict[str, np.ndarray]:
-    marks = wfdb.rdann(str(stem), lead)
-    waves: dict[str, list[tuple[int, int, int]]] = {"p": [], "N": [], "t": []}
-    onset, wave, peak = None, None, 0
-    for symbol, sample in zip(marks.symbol, marks.sample, strict=True):
-        if symbol == "(":
-            onset, wave = sample, None
-        elif symbol == ")":
-            if onset is not None and wave is not None:
-                waves[wave].append((onset, peak, sample))
-            onset = wave = None
-        else:
-            wave, peak = symbol, sample
-    return {name: np.array(found, dtype=int).reshape(-1, 3) for name, found in waves.items()}
-
-
-def true_qrs_ms(record: Annotated, leads: tuple[int, ...], start: int, stop: int) -> float:
-    per_lead = []
-    for lead in leads:
-        inside = record.qrs[lead]
-        inside = inside[(inside[:, 0] >= start) & (inside[:, 2] < stop)]
-        per_lead.append(np.median(inside[:, 2] - inside[:, 0]) * 1000 / RATE_HZ if len(inside) else np.nan)
-    return float(np.mean(per_lead))
-
-
-def true_pr_ms(record: Annotated, leads: tuple[int, ...], start: int, stop: int) -> float:
-    per_lead = []
-    for lead in leads:
-        gaps = []
-        for onset, _, end in record.qrs[lead]:
-            p_onsets = record.p[lead][:, 0]
-            before = p_onsets[(p_onsets >= max(start, onset - 170)) & (p_onsets < onset)]
-            if onset >= start and end < stop and before.size:
-                gaps.append(onset - before[-1])
-        if gaps:
-            per_lead.append(np.median(gaps) * 1000 / RATE_HZ)
-    return float(np.mean(per_lead)) if 2 * len(per_lead) >= len(leads) else np.nan
-
-
-def true_hr_bpm(record: Annotated, leads: tuple[int, ...], start: int, stop: int) -> float:
-    peaks = record.qrs[leads[0]][:, 1]
-    inside = peaks[(peaks >= start) & (peaks < stop)]
-    return float(60 * RATE_HZ / np.diff(inside).mean()) if inside.size >= 3 else np.nan
+def true_values(record: Annotated, leads: tuple[int, ...], start: int, stop: int) -> Parameters:
+    names = [LEADS[lead] for lead in leads]
+    return group_parameters(record.marks, names, start / RATE_HZ, stop / RATE_HZ)
 
 
 def stretches(case: str) -> Iterator[tuple[tuple[int, ...], int, int]]:
@@ -105,19 +64,13 @@ def stretches(case: str) -> Iterator[tuple[tuple[int, ...], int, int]]:
         yield ((6,) if case.startswith("V1") else (1,)), 2500, 3750
 
 
-def rows(
-    records: list[Annotated], case: str, printed: bool
-) -> list[tuple[int, Parameters, dict[str, float]]]:
+def rows(records: list[Annotated], case: str, printed: bool) -> list[tuple[int, Parameters, Parameters]]:
     found = []
     for record in records:
         mv = cart_filter(record.mv, RATE_HZ) if printed else record.mv
         for leads, start, stop in stretches(case):
-            true = {
-                "qrs_ms": true_qrs_ms(record, leads, start, stop),
-                "pr_ms": true_pr_ms(record, leads, start, stop),
-                "hr_bpm": true_hr_bpm(record, leads, start, stop),
-            }
-            found.append((record.subject, measure(mv[list(leads), start:stop], RATE_HZ), true))
+            read = measure(mv[list(leads), start:stop], RATE_HZ)
+            found.append((record.subject, read, true_values(record, leads, start, stop)))
     return found
 
 
@@ -151,13 +104,14 @@ def report(records: list[Annotated], cases: tuple[str, ...] = CASES) -> Iterator
             found = rows(records, case, printed)
             for name in ("qrs_ms", "pr_ms", "hr_bpm"):
                 known = [
-                    (subject, value, true[name])
-                    for subject, p, true in found
-                    if (value := getattr(p, name)) is not None and np.isfinite(true[name])
+                    (subject, value, true)
+                    for subject, read_values, human in found
+                    if (value := getattr(read_values, name)) is not None
+                    and (true := getattr(human, name)) is not None
                 ]
                 subjects, read, truth = np.array(known).T
                 text = agreement(np.stack([read, truth], axis=1), subjects)
-                asked = sum(np.isfinite(true[name]) for _, _, true in found)
+                asked = sum(getattr(human, name) is not None for _, _, human in found)
                 n = f"n {len(known):3} of {asked:3} ({len(set(subjects))} subjects)"
                 yield f"  {case:15} {name:7} {n}  {text}"
 
