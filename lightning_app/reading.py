@@ -21,6 +21,7 @@ from datamodules.errors import DataError
 from datamodules.signals import RATE_HZ, resampled
 from lightning_app.ceiling import Known, Values, read_known, write_known
 from lightning_app.digitize.results import Digitized
+from lightning_app.evaluate.human import human_row
 from lightning_app.evaluate.scan_columns import DIGITIZED_OK
 from lightning_app.evaluate.scan_rows import parameter_row, signal_row
 
@@ -49,12 +50,12 @@ class Reader:
 
         Returns:
             `digitized`: `read`, a refusal's code, or empty for a scan without truth; and the columns of
-            `evaluate.scan_rows` where there is a truth.
+            `evaluate.scan_rows` where there is a truth, those of `evaluate.human` where people marked it.
         """
         if not scan.signal or scan.layout not in self._layouts:
             return {"digitized": ""}
         try:
-            return self._score(scan, maps, self._known(scan).true)
+            return self._score(scan, maps, self._known(scan).true) | self._human(scan)
         except DataError as error:  # a truth with gaps, too short or missing: nothing to score against
             log.warning("%s is not scored as a signal: %s", scan.scan_id, error)
             return {"digitized": ""}
@@ -63,6 +64,14 @@ class Reader:
         state, read_mv = self._read(scan, maps)
         true_mv = resampled(self._cohort.load_signal(scan), RATE_HZ).mv
         return {"digitized": state, **signal_row(read_mv, true_mv, RATE_HZ, self._layouts[scan.layout], true)}
+
+    def _human(self, scan: Scan) -> dict[str, float | str]:
+        try:
+            marks = self._cohort.load_marks(scan)
+        except DataError as error:
+            log.warning("%s is not scored against its annotation: %s", scan.scan_id, error)
+            return {}
+        return human_row(marks, self._layouts[scan.layout]) if marks else {}
 
     def _read(self, scan: Scan, maps: npt.NDArray[np.float32]) -> tuple[str, npt.NDArray[np.float32] | None]:
         from lightning_app.digitize.pipeline import digitize_page  # a report that is made of rows needs none

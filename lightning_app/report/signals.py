@@ -12,7 +12,7 @@ import pandas as pd
 
 from lightning_app.ceiling import read_known
 from lightning_app.evaluate.agreement import bootstrap_mean
-from lightning_app.evaluate.scan_columns import DIGITIZED_OK
+from lightning_app.evaluate.scan_columns import DIGITIZED_OK, PARAMETERS, REASON, SOURCES, human_column
 from lightning_app.report.table1 import table1
 from lightning_app.report.tables import HELD_OUT
 
@@ -76,13 +76,18 @@ def signal_tables(folders: Sequence[Path], rows: pd.DataFrame, models: Sequence[
 
 
 def _one_row_per_scan(rows: pd.DataFrame) -> pd.DataFrame:
-    """Average the weight seeds of each scan, as the ranking does; the first seed tells the state."""
+    """Average the weight seeds of each scan, as the ranking does; the first seed tells what is no number."""
     identity = ["scan_id", "patient_id", "layout"]
     # No reading is no agreement, for each seed: leaving refused pages out would reward refusing.
     counted = rows.assign(counted_pcc=rows["signal_pcc"].fillna(0.0))
     numbers = counted.groupby(identity, sort=True).mean(numeric_only=True)
-    states = rows.groupby(identity, sort=True)[STATE].first()
-    return numbers.join(states).reset_index()
+    words = [STATE, *(name for name in _human_columns(rows) if name.endswith(REASON))]
+    return numbers.join(rows.groupby(identity, sort=True)[words].first()).reset_index()
+
+
+def _human_columns(rows: pd.DataFrame) -> list[str]:
+    names = [human_column(parameter, source) for parameter in PARAMETERS for source in SOURCES]
+    return [column for name in names for column in (name, name + REASON) if column in rows]
 
 
 def _summary(model: str, rows: pd.DataFrame, ceiling: pd.DataFrame | None) -> dict[str, Any]:
@@ -115,7 +120,7 @@ def _of(ceiling: pd.DataFrame | None, rows: pd.DataFrame) -> pd.DataFrame | None
 
 
 def _ceiling(folders: Sequence[Path], rows: pd.DataFrame) -> pd.DataFrame | None:
-    """Rows of the drawn masks, as far as the sweep keeps them."""
+    """Rows of the drawn masks, as far as the sweep keeps them, with what people marked in the same scans."""
     known = {path.stem: path for folder in folders for path in sorted(folder.glob("*.json"))}
     table = []
     identity = ["scan_id", "patient_id", "layout"]
@@ -123,4 +128,7 @@ def _ceiling(folders: Sequence[Path], rows: pd.DataFrame) -> pd.DataFrame | None
         values = read_known(known[scan_id]).ceiling if scan_id in known else {}
         if values:
             table.append({"scan_id": scan_id, "patient_id": patient_id, "layout": layout, **values})
-    return pd.DataFrame(table) if table else None
+    if not table:
+        return None
+    human = rows.groupby("scan_id")[_human_columns(rows)].first()
+    return pd.DataFrame(table).join(human, on="scan_id")

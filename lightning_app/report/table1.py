@@ -3,6 +3,10 @@
 Computed from per-scan rows (columns: see `evaluate.scan_rows`; plus `scan_id`, `patient_id`, `layout`), and
 printed beside what the paper reports and beside the ceiling: the same table for the drawn masks, which a
 perfect network would reach at that resolution.
+
+Parameters are held against two references (PROTOCOL 2.3): the same delineator on the true signal, as in the
+paper, and what people marked in it, where they did. Below each human line stands the delineator on the true
+signal against the same marks: as much of the disagreement is the delineator's, whatever the page looks like.
 """
 
 from __future__ import annotations
@@ -15,13 +19,16 @@ import numpy as np
 import pandas as pd
 
 from lightning_app.evaluate.agreement import Agreement, Estimate, agree, bootstrap_mean
-from lightning_app.evaluate.scan_columns import PARAMETERS, SOURCES
+from lightning_app.evaluate.scan_columns import PARAMETERS, REASON, SOURCES, Source, human_column
 
 TITLES = {"hr_bpm": "HR", "rr_ms": "RR", "hrv_ms": "HRV", "pr_ms": "PR", "qrs_ms": "QRS"}
 UNITS = {"hr_bpm": "bpm", "rr_ms": "ms", "hrv_ms": "ms", "pr_ms": "ms", "qrs_ms": "ms"}
 # PROTOCOL 2.3: share within 1 bpm (HR), 20 ms (PR), 10 ms (QRS); RR and HRV follow HR's second decimal.
 TOLERANCES = {"hr_bpm": 1.0, "rr_ms": 10.0, "hrv_ms": 10.0, "pr_ms": 20.0, "qrs_ms": 10.0}
 OVERALL = "overall"
+HUMAN = "human"
+NO_HUMAN_VALUE = "no human value"
+DIGITIZED, TRUE_SIGNAL = "digitized", "true signal"  # what a value was measured on
 FEW_PATIENTS = 30  # below, a percentile interval of r covers less than it says: 88 % at 14 pairs
 FIRST = ("four_line", "six_line")
 
@@ -63,17 +70,21 @@ class Cell:
         quantity: `Signal`, `HR`, `RR`, `HRV`, `PR` or `QRS`.
         layout: Name of a layout, or `overall`.
         source: `segments`, `strip`, or `leads` for the signal.
+        measured_on: `digitized`, or `true signal` for the delineator against people.
         reference: `same delineator`, `human`, or `true signal`.
         unit: Of errors; empty for the signal.
         agreement: Counts, errors and correlation; for the signal `r` is the mean PCC, `trials` its bootstrap.
+        unmarked: How many scans people give no value for, and why; empty if for none.
     """
 
     quantity: str
     layout: str
     source: str
+    measured_on: str
     reference: str
     unit: str
     agreement: Agreement
+    unmarked: str = ""
 
 
 def cells(rows: pd.DataFrame, seed: int = 0) -> list[Cell]:
@@ -97,7 +108,7 @@ def cells(rows: pd.DataFrame, seed: int = 0) -> list[Cell]:
     found = []
     for layout in _layouts(rows):
         part = rows if layout == OVERALL else rows[rows["layout"] == layout]
-        found.append(Cell("Signal", layout, "leads", "true signal", "", _signal(part, seed)))
+        found.append(Cell("Signal", layout, "leads", DIGITIZED, "true signal", "", _signal(part, seed)))
         for name in PARAMETERS:
             found += _parameter(part, name, layout, seed)
     order = ["Signal", *TITLES.values()]
@@ -149,15 +160,34 @@ def _parameter(rows: pd.DataFrame, name: str, layout: str, seed: int) -> list[Ce
     patients = rows["patient_id"].astype(str).to_numpy()
     found = []
     for source in SOURCES:
-        read = rows[f"{name}_{source}_read"].to_numpy(dtype=float)
-        references = {"same delineator": f"{name}_{source}_true", "human": f"{name}_human"}
-        for reference, column in references.items():
-            if column not in rows or (reference == "human" and rows[column].isna().all()):
-                continue
-            true = rows[column].to_numpy(dtype=float)
-            agreement = agree(read, true, patients, TOLERANCES[name], seed)
-            found.append(Cell(TITLES[name], layout, source, reference, UNITS[name], agreement))
+        read, true = f"{name}_{source}_read", f"{name}_{source}_true"
+        human = human_column(name, source)
+        lines = [(DIGITIZED, "same delineator", read, true)]
+        if human + REASON in rows and rows[human + REASON].notna().any():
+            lines += [(DIGITIZED, HUMAN, read, human), (TRUE_SIGNAL, HUMAN, true, human)]
+        for measured_on, reference, column, against in lines:
+            agreement = agree(
+                rows[column].to_numpy(dtype=float),
+                rows[against].to_numpy(dtype=float),
+                patients,
+                TOLERANCES[name],
+                seed,
+            )
+            unmarked = _unmarked(rows, name, source) if reference == HUMAN else ""
+            found.append(
+                Cell(TITLES[name], layout, source, measured_on, reference, UNITS[name], agreement, unmarked)
+            )
     return found
+
+
+def _unmarked(rows: pd.DataFrame, name: str, source: Source) -> str:
+    """Say for how many scans people give no value, and why; empty if for none."""
+    absent = rows[human_column(name, source)].isna()
+    if not absent.any():
+        return ""
+    reasons = rows.loc[absent, human_column(name, source) + REASON].fillna("NOT_ANNOTATED").value_counts()
+    why = ", ".join(f"{reason} {n}" for reason, n in reasons.sort_index().items())
+    return f"{NO_HUMAN_VALUE} for {absent.sum()} of {len(rows)} scans ({why})"
 
 
 def table1(rows: pd.DataFrame, ceiling: pd.DataFrame | None = None, seed: int = 0) -> pd.DataFrame:
@@ -169,24 +199,27 @@ def table1(rows: pd.DataFrame, ceiling: pd.DataFrame | None = None, seed: int = 
         seed: Of the bootstrap.
 
     Returns:
-        Columns: quantity, layout, source, reference, unit, n, n_patients, n_asked, yield, mean, sd, low,
-        high (over 1000 bootstrap trials by patient), r, fisher_low, fisher_high, spearman, ccc, icc, icc_low,
-        icc_high, median_error, bias, limit_low, limit_high, within, tolerance, ceiling, paper_mean, paper_sd,
-        paper_low, paper_high, note. Numbers that cannot be estimated are empty and `note` says why.
+        Columns: quantity, layout, source, measured_on, reference, unit, n, n_patients, n_asked, yield, mean,
+        sd, low, high (over 1000 bootstrap trials by patient), r, fisher_low, fisher_high, spearman, ccc, icc,
+        icc_low, icc_high, median_error, bias, limit_low, limit_high, within, tolerance, ceiling, paper_mean,
+        paper_sd, paper_low, paper_high, note. Numbers that cannot be estimated are empty and `note` says why;
+        it also counts the scans that people give no value for.
     """
     best = {} if ceiling is None else {_key(cell): cell.agreement for cell in cells(ceiling, seed)}
     return pd.DataFrame([_line(cell, best.get(_key(cell))) for cell in cells(rows, seed)])
 
 
-def _key(cell: Cell) -> tuple[str, str, str, str]:
-    return cell.quantity, cell.layout, cell.source, cell.reference
+def _key(cell: Cell) -> tuple[str, str, str, str, str]:
+    return cell.quantity, cell.layout, cell.source, cell.measured_on, cell.reference
 
 
 def _line(cell: Cell, ceiling: Agreement | None) -> dict[str, object]:
     a = cell.agreement
-    paper = PAPER.get((cell.quantity, cell.layout))
-    # The paper's values are for one unnamed choice of leads; they stand beside both of ours.
-    notes = [a.note, PAPER_NOTES.get((cell.quantity, cell.layout), "")]
+    # The paper's values are for one unnamed choice of leads; they stand beside both of ours. It has none
+    # against people.
+    of_paper = cell.reference != HUMAN
+    paper = PAPER.get((cell.quantity, cell.layout)) if of_paper else None
+    notes = [a.note, cell.unmarked, PAPER_NOTES.get((cell.quantity, cell.layout), "") if of_paper else ""]
     if a.r is not None and a.trials is None:
         notes.append("one patient, no interval")
     pairs = {"fisher": a.fisher, "limit": a.limits, "icc": a.icc[1:] if a.icc else None}
@@ -195,6 +228,7 @@ def _line(cell: Cell, ceiling: Agreement | None) -> dict[str, object]:
         "quantity": cell.quantity,
         "layout": cell.layout,
         "source": cell.source,
+        "measured_on": cell.measured_on,
         "reference": cell.reference,
         "unit": cell.unit,
         "n": a.n,
@@ -211,7 +245,7 @@ def _line(cell: Cell, ceiling: Agreement | None) -> dict[str, object]:
         "bias": a.bias,
         "within": a.within,
         "tolerance": tolerance,
-        "ceiling": _centre(ceiling),
+        "ceiling": _centre(ceiling) if cell.measured_on == DIGITIZED else None,
         **_estimate("paper_", paper),
         "note": "; ".join(note for note in notes if note),
     }
@@ -265,7 +299,7 @@ def _text_row(line: pd.Series) -> tuple[str, ...]:
     return (
         str(line["quantity"]),
         str(line["layout"]),
-        str(line["source"]),
+        str(line["source"]) if line["measured_on"] == DIGITIZED else f"{line['source']}, true signal",
         str(line["reference"]),
         f"{line['mean']:.3f}" if estimable else note or "not estimable",
         f"{line['sd']:.3f}" if estimable else "",
@@ -316,4 +350,24 @@ def _notes(table: pd.DataFrame) -> list[str]:
         "segments: median over the groups of leads drawn together; strip: the long V1.",
         "Ceiling: the same table for the drawn masks. Paper: Li et al. 2020, Table 1 (leads not stated).",
         *remarks,
+        *_human_notes(table),
+    ]
+
+
+def _human_notes(table: pd.DataFrame) -> list[str]:
+    human = table[(table["reference"] == HUMAN) & (table["layout"] == OVERALL)]
+    human = human[human["measured_on"] == DIGITIZED]
+    if human.empty:
+        return []
+    unmarked = [
+        f"{line['quantity']}, {line['source']}: {part}"
+        for _, line in human.iterrows()
+        for part in str(line["note"]).split("; ")
+        if part.startswith(NO_HUMAN_VALUE)
+    ]
+    return [
+        "Human: what people marked in the leads and seconds shown; only marked beats count. Lines from the "
+        "true signal: the same delineator on the signal as it was drawn, against the same marks: as much of "
+        "the disagreement is the delineator's.",
+        *unmarked,
     ]

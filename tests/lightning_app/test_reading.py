@@ -1,16 +1,20 @@
 """The digitizing stage: held-out scans become rows of signal scores, whatever the model found."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from datamodules.cohort import Cohort
+from datamodules.cohort import Cohort, write_manifest
+from datamodules.layout import LEADS
 from datamodules.rendering.make import make_cohort
+from datamodules.wave_marks import write_marks
 from lightning_app.ceiling import read_known
 from lightning_app.evaluate.scan_columns import DIGITIZED_OK
 from lightning_app.reading import Reader
+from tests.datamodules.rendering.recordings import marked
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +36,34 @@ def test_a_perfect_prediction_reads_like_its_ceiling(cohort, reader, tmp_path):
     known = read_known(tmp_path / f"{scan.scan_id}.json")
     assert known.ceiling["signal_pcc"] == row["signal_pcc"]
     assert row["hr_bpm_strip_true"] == pytest.approx(known.true["hr_bpm_strip_true"], nan_ok=True)
+
+
+def test_what_people_marked_stands_in_the_row_also_of_a_page_that_was_refused(cohort, tmp_path):
+    copy = tmp_path / "cohort"
+    shutil.copytree(cohort.root, copy)
+    marks = {lead: marked(np.arange(0.7, 9.3, 0.75), qrs_width_s=0.11) for lead in LEADS}
+    write_marks(copy / cohort.scans[0].signal, marks, 500.0)
+    write_manifest(copy, cohort.scans)
+    annotated = Cohort.open(copy)
+    scan, blank = annotated.scans[0], np.zeros((886, 1120), np.float32)
+    row = Reader(annotated, tmp_path)(scan, blank)
+    assert row["digitized"] == "NO_WAVEFORM"
+    assert row["hr_bpm_strip_human"] == pytest.approx(80, rel=1e-3)
+    assert row["qrs_ms_segments_human"] == pytest.approx(110, abs=2)
+    assert row["qrs_ms_segments_human_reason"] == ""
+    plain = Reader(cohort, tmp_path)(scan, blank)
+    assert set(row) - set(plain) == {name for name in row if "_human" in name}
+    assert {name: row[name] for name in plain} == pytest.approx(plain, nan_ok=True)
+
+
+def test_a_bad_annotation_costs_the_annotation_alone(cohort, tmp_path, caplog):
+    copy = tmp_path / "cohort"
+    shutil.copytree(cohort.root, copy)
+    (copy / f"{cohort.scans[0].signal}.ii").write_bytes(b"damaged")
+    row = Reader(Cohort.open(copy), tmp_path)(cohort.scans[0], np.zeros((886, 1120), np.float32))
+    assert row["digitized"] == "NO_WAVEFORM"
+    assert not [name for name in row if "human" in name]
+    assert "ANNOTATION_FORMAT" in caplog.text
 
 
 def test_an_empty_prediction_is_refused_and_counted(cohort, reader):

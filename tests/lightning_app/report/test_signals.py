@@ -76,6 +76,28 @@ def test_the_ceiling_stands_only_where_every_scan_has_one(rows, tmp_path):
     assert np.isnan(signal_tables([tmp_path], rows, ["A"]).summary["ceiling_pcc"].item())
 
 
+def test_people_are_read_from_the_rows_and_joined_to_the_ceiling(rows, tmp_path):
+    rng = np.random.default_rng(1)
+    human = {f"s{scan}": rng.uniform(60, 100) for scan in range(8)}
+    for scan in range(8):
+        known = {"true": {}, "ceiling": values(rng, 0.99)}
+        known["ceiling"]["hr_bpm_strip_read"] = human[f"s{scan}"] + rng.normal()
+        (tmp_path / f"s{scan}.json").write_text(json.dumps(known))
+    rows["hr_bpm_strip_human"] = rows["scan_id"].map(human)
+    rows["hr_bpm_strip_human_reason"] = ""
+    rows.loc[rows["scan_id"] == "s2", ["hr_bpm_strip_human", "hr_bpm_strip_human_reason"]] = [
+        np.nan,
+        "FEW_BEATS",
+    ]
+    again = rows.assign(seed=1)  # a second seed of each model
+    table = signal_tables([tmp_path], pd.concat([rows, again]), ["A"]).table1
+    got = table[(table["reference"] == "human") & (table["layout"] == "overall")].set_index("measured_on")
+    assert got.loc["digitized", ["n", "n_asked", "n_patients"]].tolist() == [7, 7, 7]
+    assert got.loc["digitized", "note"] == "no human value for 1 of 8 scans (FEW_BEATS 1)"
+    assert got.loc["digitized", "ceiling"] > 0.95 > abs(got.loc["digitized", "r"])
+    assert set(got.index) == {"digitized", "true signal"}
+
+
 def test_sweeps_without_digitized_scans_have_no_such_tables(rows):
     assert signal_tables([], rows.drop(columns="digitized"), ["A"]) is None
     assert signal_tables([], rows.assign(digitized=""), ["A"]) is None

@@ -108,13 +108,109 @@ def test_the_ceiling_stands_beside_each_cell():
     assert pd.isna(line(table1(rows()), "QRS")["ceiling"])
 
 
-def test_human_annotation_is_a_second_reference_where_there_is_one():
-    data = rows()
-    data["qrs_ms_human"] = data["qrs_ms_strip_true"] + 5
-    data["pr_ms_human"] = np.nan
+def with_people(data, bias=5.0, noise=3.0):
+    """People read every parameter off the true signal, higher by `bias`."""
+    rng = np.random.default_rng(9)
+    data = data.copy()
+    for name in PARAMETERS:
+        for source in SOURCES:
+            data[f"{name}_{source}_human"] = (
+                data[f"{name}_{source}_true"] + bias + noise * rng.normal(size=len(data))
+            )
+            data[f"{name}_{source}_human_reason"] = ""
+    return data
+
+
+def human_line(table, quantity, layout="overall", source="strip", measured_on="digitized"):
+    table = table[table["measured_on"] == measured_on]
+    return line(table, quantity, layout, source, "human")
+
+
+def test_people_are_a_second_reference_beside_the_delineator():
+    data = with_people(rows(noise=4))
     table = table1(data)
-    assert line(table, "QRS", reference="human")["bias"] == pytest.approx(-5, abs=0.2)
-    assert not ((table["quantity"] == "PR") & (table["reference"] == "human")).any()
+    pairs = {"digitized": "read", "true signal": "true"}
+    for measured_on, column in pairs.items():
+        got = human_line(table, "QRS", measured_on=measured_on)
+        read, human = data[f"qrs_ms_strip_{column}"], data["qrs_ms_strip_human"]
+        difference = read - human
+        assert got["r"] == pytest.approx(np.corrcoef(read, human)[0, 1])
+        assert got["bias"] == pytest.approx(difference.mean())
+        half = 1.96 * difference.std(ddof=1)
+        assert got["limit_low"] == pytest.approx(difference.mean() - half, abs=1e-3)
+        assert got["limit_high"] == pytest.approx(difference.mean() + half, abs=1e-3)
+        assert got["median_error"] == pytest.approx(difference.abs().median())
+        assert (got["n"], got["n_asked"], got["yield"]) == (len(data), len(data), 1.0)
+        assert got["low"] < got["mean"] < got["high"]
+        assert pd.isna(got["paper_mean"])  # the paper has no such reference
+    pd.testing.assert_series_equal(line(table, "QRS"), line(table1(rows(noise=4)), "QRS"), check_names=False)
+
+
+def test_the_interval_against_people_draws_patients():
+    data = with_people(rows(noise=4))
+    twice = pd.concat([data, data.assign(scan_id=data["scan_id"] + "-again")])
+    one, two = (human_line(table1(each), "QRS") for each in (data, twice))
+    # Each patient twice: more scans, the same patients, so no narrower an interval.
+    assert two["n"] == 2 * one["n"]
+    assert two["high"] - two["low"] == pytest.approx(one["high"] - one["low"], rel=0.02)
+
+
+def test_without_people_the_table_is_as_it_was():
+    table = table1(rows())
+    assert set(table["reference"]) == {"same delineator", "true signal"}
+    assert set(table["measured_on"]) == {"digitized"}
+    assert "Human" not in to_markdown(table)
+
+
+def test_scans_that_people_give_no_value_for_are_counted_with_the_reason():
+    data = with_people(rows())
+    data.loc[:2, ["pr_ms_strip_human", "pr_ms_strip_human_reason"]] = [np.nan, "NO_P_WAVE"]
+    data.loc[3, ["pr_ms_strip_human", "pr_ms_strip_human_reason"]] = [np.nan, None]  # nobody marked it
+    table = table1(data)
+    got = human_line(table, "PR")
+    assert got["n_asked"] == len(data) - 4
+    told = f"no human value for 4 of {len(data)} scans (NOT_ANNOTATED 1, NO_P_WAVE 3)"
+    assert got["note"] == told
+    assert f"PR, strip: {told}" in to_markdown(table)
+    assert human_line(table, "QRS")["note"] == ""
+
+
+def test_one_scan_that_people_marked_is_not_estimable():
+    data = with_people(rows())
+    for name in PARAMETERS:
+        data.loc[1:, [f"{name}_strip_human", f"{name}_strip_human_reason"]] = [np.nan, None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table = table1(data)
+    for measured_on in ("digitized", "true signal"):
+        got = human_line(table, "HR", measured_on=measured_on)
+        assert got["note"].startswith("n=1, not estimable; no human value for 28 of 29 scans")
+        assert pd.isna(got["mean"])
+    assert "nan" not in to_markdown(table).lower().replace("human", "")
+    assert human_line(table, "HR", "six_line", "segments")["n"] == 8
+    assert not ((table["layout"] == "six_line") & (table["source"] == "strip")
+                & (table["reference"] == "human")).any()  # nobody marked one of those  # fmt: skip
+
+
+def test_the_ceiling_against_people_is_that_of_the_drawn_masks():
+    data, masks = with_people(rows(noise=8)), with_people(rows(noise=0.01))
+    got = human_line(table1(data, masks), "QRS")
+    want = np.corrcoef(masks["qrs_ms_strip_read"], masks["qrs_ms_strip_human"])[0, 1]
+    assert got["ceiling"] == pytest.approx(want, abs=0.02)
+    assert pd.isna(human_line(table1(data, masks), "QRS", measured_on="true signal")["ceiling"])
+
+
+def test_the_delineator_against_people_stands_below_in_every_rendering():
+    table = table1(with_people(rows()))
+    texts = [row[:4] for row in to_text_rows(table) if row[0] == "QRS" and row[1] == "overall"]
+    assert texts[3:] == [
+        ("QRS", "overall", "strip", "same delineator"),
+        ("QRS", "overall", "strip", "human"),
+        ("QRS", "overall", "strip, true signal", "human"),
+    ]
+    for rendered in (to_html(table), to_markdown(table)):
+        assert "strip, true signal" in rendered
+        assert "Human: what people marked" in rendered
 
 
 def test_a_scan_counted_twice_is_refused():
