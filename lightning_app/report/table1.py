@@ -280,6 +280,8 @@ HEADER = (
     "ceiling",
     "paper",
 )
+N_LABELS = 4  # words; the other columns are numbers
+SECOND_LINES = ("(Fisher", "[", "true signal", "not estimable", "±")  # or the last columns leave the page
 
 
 def to_text_rows(table: pd.DataFrame) -> list[tuple[str, ...]]:
@@ -329,15 +331,32 @@ def to_markdown(table: pd.DataFrame) -> str:
 
 def to_html(table: pd.DataFrame) -> str:
     """Render the table as an HTML fragment; layout names are the user's and are escaped."""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in HEADER)
+    head = "".join(_html_cell("th", place, name) for place, name in enumerate(HEADER))
     body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in line) + "</tr>"
-        for line in to_text_rows(table)
+        "<tr>" + "".join(_html_cell("td", place, text) for place, text in enumerate(line)) + "</tr>"
+        for line in _without_repeats(to_text_rows(table))
     )
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in _notes(table))
     return (
         f'<table class="table1"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><ul>{notes}</ul>'
     )
+
+
+def _without_repeats(lines: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Leave out quantity and layout where they are those of the line above, so that groups are seen."""
+    above = [("", ""), *(line[:2] for line in lines)]
+    return [
+        ("" if line[:1] == before[:1] else line[0], "" if line[:2] == before else line[1], *line[2:])
+        for before, line in zip(above, lines, strict=False)
+    ]
+
+
+def _html_cell(tag: str, place: int, text: str) -> str:
+    content = html.escape(text)
+    for part in SECOND_LINES:
+        content = content.replace(f" {part}", f"<br>{part}")
+    start = f'<{tag} class="l">' if place < N_LABELS else f"<{tag}>"
+    return f"{start}{content}</{tag}>"
 
 
 def _notes(table: pd.DataFrame) -> list[str]:

@@ -1,5 +1,7 @@
 """Table 1 from rows: right values, every failure counted, and words where nothing can be estimated."""
 
+import html
+import re
 import warnings
 
 import numpy as np
@@ -209,7 +211,7 @@ def test_the_delineator_against_people_stands_below_in_every_rendering():
         ("QRS", "overall", "strip, true signal", "human"),
     ]
     for rendered in (to_html(table), to_markdown(table)):
-        assert "strip, true signal" in rendered
+        assert "strip, true signal" in rendered.replace("<br>", " ")
         assert "Human: what people marked" in rendered
 
 
@@ -224,6 +226,20 @@ def test_layouts_of_the_user_are_escaped_in_html():
     page = to_html(table1(data))
     assert "<b>mine" not in page
     assert "&lt;b&gt;mine" in page
+
+
+def test_the_page_names_quantity_and_layout_once_for_all_lines_below():
+    table = table1(with_people(rows()))
+    lines = [
+        [html.unescape(cell).replace("<br>", " ") for cell in re.findall("<td[^>]*>(.*?)</td>", line)]
+        for line in to_html(table).split("<tr>")[2:]
+    ]
+    shown = ["", ""]
+    for line, want in zip(lines, to_text_rows(table), strict=True):
+        shown = [line[0] or shown[0], line[1] or shown[1]]
+        assert (*shown, *line[2:]) == want
+    assert sum(line[0] == "QRS" for line in lines) == 1
+    assert sum(line[1] == "overall" for line in lines) == 6
 
 
 def test_markdown_is_a_rectangle():
