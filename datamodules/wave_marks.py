@@ -167,8 +167,10 @@ def _decoded(content: bytes, header: Header, name: str) -> LeadMarks:
     try:
         samples, symbols, rate_hz = _words(content)
     except (struct.error, ValueError) as error:
-        wanted = "a WFDB annotation file in the MIT format"
-        raise _refusal("ANNOTATION_FORMAT", name, str(error), wanted, "write it again") from None
+        is_cut = isinstance(error, struct.error)
+        got = f"{len(content)} bytes that end in the middle" if is_cut else str(error)
+        wanted, remedy = "a WFDB annotation file in the MIT format", "write it again, or take it out"
+        raise _refusal("ANNOTATION_FORMAT", name, got, wanted, remedy) from None
     if not symbols:
         wanted, remedy = "onsets, peaks and ends of waves", "take the file out if nobody marked this lead"
         raise _refusal("ANNOTATION_EMPTY", name, "no mark of a wave", wanted, remedy)

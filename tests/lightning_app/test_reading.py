@@ -5,7 +5,9 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
+import wfdb
 
 from datamodules.cohort import Cohort, write_manifest
 from datamodules.layout import LEADS
@@ -14,7 +16,9 @@ from datamodules.wave_marks import write_marks
 from lightning_app.ceiling import read_known
 from lightning_app.evaluate.scan_columns import DIGITIZED_OK
 from lightning_app.reading import Reader
+from lightning_app.report.table1 import table1
 from tests.datamodules.rendering.recordings import marked
+from tests.shared import SHARED, needs_shared
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +91,26 @@ def test_what_no_model_changes_is_worked_out_once(cohort, reader, tmp_path):
 def test_a_scan_without_a_signal_is_left_alone(cohort, reader):
     scan = replace(cohort.scans[0], signal=None)
     assert reader(scan, np.zeros((886, 1120), np.float32)) == {"digitized": ""}
+
+
+@needs_shared
+def test_what_cardiologists_marked_in_ludb_comes_through_a_cohort_into_the_table(tmp_path):
+    ludb = SHARED / "signals" / "ludb"
+    drawn = Cohort.open(make_cohort("binary", 4, 5, ludb, tmp_path / "cohort", layouts=["four_line"]))
+    reader, table = Reader(drawn, tmp_path), []
+    for scan in drawn.scans:
+        mask = (drawn.load_mask(scan) > 0).astype(np.float32)
+        ids = {"scan_id": scan.scan_id, "patient_id": scan.patient_id, "layout": scan.layout}
+        table.append({**ids, **reader(scan, mask)})
+        comments = wfdb.rdheader(str(drawn.root / scan.signal)).comments
+        record = next(comment.removeprefix("record: ") for comment in comments if "record: " in comment)
+        marks = wfdb.rdann(str(ludb / record), "v1")
+        beats_s = marks.sample[np.array(marks.symbol) == "N"] / 500
+        assert table[-1]["rr_ms_strip_human"] == pytest.approx(1000 * np.diff(beats_s).mean(), abs=0.01)
+        assert table[-1]["hrv_ms_strip_human"] == pytest.approx(1000 * np.diff(beats_s).std(ddof=1), abs=0.01)
+    lines = table1(pd.DataFrame(table))
+    against = lines[
+        (lines["reference"] == "human") & (lines["quantity"] == "RR") & (lines["layout"] == "overall")
+    ]
+    assert against["n"].tolist() == [4] * 4  # segments and strip, digitized and true signal
+    assert (against["r"] > 0.9).all()
