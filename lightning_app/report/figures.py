@@ -453,15 +453,20 @@ def _shade(models: Sequence[str], model: str, colours: Mapping[str, str]) -> tup
 
 
 def _name_points(axes: Axes, table: pd.DataFrame, column: str, names: Mapping[str, str]) -> None:
-    """Write the model's name or number beside each point, towards the middle of the panel."""
+    """Write the model's name or number beside each point: towards the middle, away from its neighbour."""
     value = np.log(table[column]) if axes.get_xscale() == "log" else table[column]
-    middle = (value.min() + value.max()) / 2
-    for row, left in zip(table.to_dict("records"), value > middle, strict=True):
+    lefts = (value > (value.min() + value.max()) / 2).to_numpy()
+    heights = table["dice_mean"].to_numpy()
+    for row, left, height in zip(table.to_dict("records"), lefts, heights, strict=True):
+        away = heights[lefts == left] - height
+        away = away[away != 0]
+        is_below = away.size > 0 and away[np.abs(away).argmin()] > 0
         axes.annotate(
             names[row["model"]],
-            (row[column], row["dice_mean"]),
-            xytext=(-7 if left else 7, 6),
+            (row[column], height),
+            xytext=(-7 if left else 7, -6 if is_below else 6),
             textcoords="offset points",
             ha="right" if left else "left",
+            va="top" if is_below else "bottom",
             fontsize=8,
         )
