@@ -186,7 +186,8 @@ def _furnish(
     n_blocks = int(rng.integers(difficulty.header_blocks[0], difficulty.header_blocks[1] + 1))
     furniture.draw_header(rng, layer, rows_px[0] + 12.0, n_blocks, small)
     foot_px = shape[0] - rng.uniform(18.0, 40.0)
-    lettering.write(layer, lettering.foot_line(rng), (rng.uniform(0.02, 0.5) * shape[1], foot_px), small)
+    foot = lettering.foot_line(rng, difficulty.mm_per_s)
+    lettering.write(layer, foot, (rng.uniform(0.02, 0.5) * shape[1], foot_px), small)
     n_notes = int(rng.integers(difficulty.between_notes[0], difficulty.between_notes[1] + 1))
     furniture.draw_notes(rng, layer, n_notes, rows_px, small)
     if rng.random() < 0.25:

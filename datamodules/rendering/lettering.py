@@ -155,9 +155,10 @@ def findings(rng: np.random.Generator) -> list[str]:
     return [str(line) for line in rng.choice(_FINDINGS, int(rng.integers(2, 5)), replace=False)]
 
 
-def foot_line(rng: np.random.Generator) -> str:
-    """Text at the bottom of a page."""
-    return "   ".join(str(part) for part in rng.choice(_FOOTS, int(rng.integers(1, 4)), replace=False))
+def foot_line(rng: np.random.Generator, mm_per_s: float = 25.0) -> str:
+    """Text at the bottom of a page of this paper speed."""
+    parts = rng.choice(_FOOTS, int(rng.integers(1, 4)), replace=False)
+    return "   ".join(str(part) for part in parts).replace("25mm/s", f"{mm_per_s:g}mm/s")
 
 
 def head_line(rng: np.random.Generator) -> str:

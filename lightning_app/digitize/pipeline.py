@@ -24,6 +24,7 @@ from lightning_app.digitize.layouts import CHECK_RATE_HZ, Hypothesis, rank_hypot
 from lightning_app.digitize.lead_ends import SEARCH_S, start_from_ends_seen
 from lightning_app.digitize.marks import start_from_marks
 from lightning_app.digitize.mirror import refuse_if_mirrored
+from lightning_app.digitize.printed import NOTHING_SAID, Said, read_lines, what_is_said
 from lightning_app.digitize.pulse import MIN_UNUSUAL_SCORE, Pulse, as_dark_as_traces, find_pulse
 from lightning_app.digitize.record import assemble
 from lightning_app.digitize.results import (
@@ -40,6 +41,7 @@ from lightning_app.digitize.scale import (
     DURATION_S,
     GAINS_MM_MV,
     PULSE_S,
+    PULSE_TOLERANCE,
     Declared,
     expected_row_px,
     likely_mm,
@@ -62,6 +64,7 @@ MAX_GAP_S = 0.020  # R28: shorter gaps are interpolated
 MIN_MARGIN = 0.1  # of the laws' score, over the next way to read the page
 ISOELECTRIC_SHARE = 0.3
 MARKS_NEAR_PX = 1.0  # of where leads are seen to end: .6 px and less on 86 of 87 pages, the other had none
+PRINT_SIGMA_PX = 0.7  # letters cut out of a grid have edges that no print has
 MIN_ROOF = 0.5  # probability along a pulse's roof; a pulse among the traces is one only if it is in the map
 
 Array = NDArray[np.float32]
@@ -172,11 +175,7 @@ def _digitize(
     if turns:
         maps = _turned(maps) if predict is None else predict(np.ascontiguousarray(np.rot90(page.ink)))
     followed = follow_page(grid_ink, dark, mended(without_frame(probability_of(maps))), lines_of(maps))
-    pulse = _pulse(followed)
-    calibrated = _calibrated(followed, pulse, declared, wanted, turns)
-    if pulse is not None and pulse.upside_down != calibrated.chosen.upside_down:
-        # Twelve leads know better which way is up than one rectangle, which the grid may have drawn.
-        calibrated = _calibrated(followed, None, declared, wanted, turns)
+    calibrated = _calibrated(page, followed, declared, wanted, turns)
     scale, start_px, chosen = calibrated.scale, calibrated.start_px, calibrated.chosen
     followed = follow_again(followed, _break_columns(followed, chosen, start_px, scale.px_per_s))
     checks = dict(chosen.checks)
@@ -184,7 +183,7 @@ def _digitize(
     stop_px, rim_px = start_px + DURATION_S * scale.px_per_s, followed.radius_px + 1
     segments = [_read(followed, calibrated, segment, laws, turns) for segment in chosen.layout.segments]
     confidence.refuse_if_doubtful(segments, checks, calibrated.ends)
-    if scale.gain_is_assumed:
+    if scale.gain_source == "assumed":
         confidence.refuse_if_gain_is_unlikely(segments)
     if not confidence.beyond_doubt(checks):
         refuse_if_mirrored(segments)
@@ -209,11 +208,39 @@ def _turned(maps: Array) -> Array:
 
 
 def _calibrated(
-    page: Followed, pulse: Pulse | None, declared: Declared, wanted: Layout | None, turns: int
+    page: Page, followed: Followed, declared: Declared, wanted: Layout | None, turns: int
+) -> _Calibrated:
+    pulse = _pulse(followed)
+    said = NOTHING_SAID if pulse else _said(page, followed, declared, turns, False)
+    calibrated = _calibrated_by(followed, pulse, said, declared, wanted, turns)
+    upside_down = calibrated.chosen.upside_down
+    # Twelve leads know better which way is up than one rectangle, which the grid may have drawn.
+    is_false = pulse is not None and pulse.upside_down != upside_down
+    if is_false or (upside_down and calibrated.scale.gain_source == "assumed"):
+        said = _said(page, followed, declared, turns, upside_down)
+        calibrated = _calibrated_by(followed, None, said, declared, wanted, turns)
+    return calibrated
+
+
+def _said(page: Page, followed: Followed, declared: Declared, turns: int, upside_down: bool) -> Said:
+    """What is printed on the page, unless the gain is declared; read without its grid if that hides it."""
+    if declared.px_per_mv is not None or declared.mm_per_mv is not None:
+        return NOTHING_SAID
+    paper = 255 - page.ink if page.rgb is None else page.rgb
+    said = what_is_said(read_lines(np.rot90(paper, turns + 2 * upside_down)))
+    if said.mm_per_mv:
+        return said
+    bare = np.asarray(255 * (1 - followed.dark_without_grid), np.uint8)
+    soft = cv2.GaussianBlur(bare, (0, 0), PRINT_SIGMA_PX)
+    return what_is_said(read_lines(np.rot90(soft, 2 * upside_down)))
+
+
+def _calibrated_by(
+    page: Followed, pulse: Pulse | None, said: Said, declared: Declared, wanted: Layout | None, turns: int
 ) -> _Calibrated:
     ends = ends_beside(page, pulse)
     row_px = record_length_px(ends, expected_row_px(page.grid))
-    scale = settle_scale(page.grid, pulse, ten_seconds_px(row_px, ends.cap_px), declared)
+    scale = settle_scale(page.grid, pulse, ten_seconds_px(row_px, ends.cap_px), declared, said)
     start_px = start_from_ends(ends, scale.px_per_s)
     try:
         chosen = choose_layout(_rows_for_checks(page, start_px, scale), wanted)
@@ -307,7 +334,9 @@ def _pulse(page: Followed) -> Pulse | None:
             pulse = replace(other, left_px=left_px, foot_px=-other.foot_px, upside_down=True)
     if pulse is None or pulse.right_px <= first + 2 or pulse.left_px >= last - 2:
         return pulse
-    return pulse if _is_in_map(page, pulse) else None
+    # Among the traces and without a grid that foretells its size, any small corner of them looks like one.
+    fits = bool(mm) or abs(pulse.width_px * DURATION_S / (last - first) / PULSE_S - 1) <= PULSE_TOLERANCE
+    return pulse if fits and _is_in_map(page, pulse) else None
 
 
 def _is_in_map(page: Followed, pulse: Pulse) -> bool:

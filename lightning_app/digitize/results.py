@@ -64,13 +64,13 @@ class Scale:
     Attributes:
         px_per_s: Pixels per second.
         px_per_mv: Pixels per millivolt.
-        time_source: `grid`, `pulse` or `declared`.
-        voltage_source: `grid`, `pulse` or `declared`.
+        time_source: `grid`, `pulse`, `print` or `declared`.
+        voltage_source: `grid`, `pulse`, `print` or `declared`.
         mm_per_s: Paper speed, None without a grid.
         mm_per_mv: Gain, None without a grid.
         px_per_mm: (x, y) pixels per millimetre, None without a grid.
         assumptions: What could not be measured and was taken for granted.
-        gain_is_assumed: Whether the gain is among that.
+        gain_source: Who says so many mm/mV: `pulse`, `print`, `declared` or `assumed`; None without a grid.
     """
 
     px_per_s: float
@@ -81,7 +81,7 @@ class Scale:
     mm_per_mv: float | None = None
     px_per_mm: tuple[float, float] | None = None
     assumptions: tuple[str, ...] = ()
-    gain_is_assumed: bool = False
+    gain_source: str | None = None
 
 
 @dataclass(frozen=True)

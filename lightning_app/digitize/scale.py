@@ -1,15 +1,18 @@
-"""Pixels per second and per millivolt, from the grid, the calibration pulse, or as declared.
+"""Pixels per second and per millivolt, from the grid, the calibration pulse, the print, or as declared.
 
 The grid gives pixels per millimetre; which of its lines are millimetres, and how many of them make a
 second, is settled by the length of the rows, which every known layout fixes at ten seconds. The pulse gives
-the gain. Two sources that disagree are a refusal, never an average (PROTOCOL R3).
+the gain, else what is printed. Two sources that disagree are a refusal, never an average (PROTOCOL R3).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from lightning_app.digitize.grid import Comb, Grid
+from lightning_app.digitize.printed import NOTHING_SAID, Said
 from lightning_app.digitize.pulse import Pulse
 from lightning_app.digitize.results import DigitizeRefusal, Scale
 
@@ -22,6 +25,7 @@ LENGTH_TOLERANCE = 0.03  # of a row's length; its ends are drawn to a pixel or t
 DECLARED_TOLERANCE = 0.03
 PULSE_TOLERANCE = 0.12  # of a pulse's width: a few px, drawn with a pen as thick
 MAX_ANISOTROPY = 1.3
+SAME_MM = 0.005  # families of a square grid differ by less
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,10 @@ class Declared:
 
 
 def mm_candidates(grid: Grid) -> list[tuple[float, float]]:
-    """(x, y) px/mm that a grid may stand for; several where it does not show which lines are 5 mm.
+    """(x, y) px/mm that a grid may stand for, squarest first.
 
-    A family that is missing is taken to have the other's pitch.
+    Several where it does not show which lines are 5 mm. A family that is missing is taken to have the other's
+    pitch.
     """
     standing = _mm_of(grid.x) if grid.x is not None else []
     lying = _mm_of(grid.y) if grid.y is not None else []
@@ -45,7 +50,22 @@ def mm_candidates(grid: Grid) -> list[tuple[float, float]]:
         return [(mm, mm) for mm in lying]
     if grid.y is None:
         return [(mm, mm) for mm in standing]
-    return [(x, y) for x in standing for y in lying if 1 / MAX_ANISOTROPY < x / y < MAX_ANISOTROPY]
+    pairs = [(x, y) for x in standing for y in lying + _parts_like(grid.y, standing)]
+    pairs += [(x, y) for x in _parts_like(grid.x, lying) for y in lying]
+    return sorted((mm for mm in pairs if _anisotropy(mm) < np.log(MAX_ANISOTROPY)), key=_anisotropy)
+
+
+def _anisotropy(mm: tuple[float, float]) -> float:
+    return float(abs(np.log(mm[0] / mm[1])))
+
+
+def _parts_like(comb: Comb, others_mm: list[float]) -> list[float]:
+    """Second to fourth parts of a period that are the other family's millimetre.
+
+    Every so many pixels dots fall on the same fraction of one, so each second to fourth row may stand out.
+    """
+    parts = [comb.period_px / n for n in (2, 3, 4) if comb.has_fifth is None]
+    return [part for part in parts if any(abs(part / mm - 1) < SAME_MM for mm in others_mm)]
 
 
 def likely_mm(grid: Grid, row_px: float) -> list[tuple[float, float]]:
@@ -75,7 +95,9 @@ def _mm_of(comb: Comb) -> list[float]:
     return [comb.period_px / 5, comb.period_px]
 
 
-def settle_scale(grid: Grid, pulse: Pulse | None, row_px: float | None, declared: Declared) -> Scale:
+def settle_scale(
+    grid: Grid, pulse: Pulse | None, row_px: float | None, declared: Declared, said: Said = NOTHING_SAID
+) -> Scale:
     """Combine everything that is known about the scale of a straight page.
 
     Args:
@@ -83,6 +105,7 @@ def settle_scale(grid: Grid, pulse: Pulse | None, row_px: float | None, declared
         pulse: Its calibration pulse, if one was found.
         row_px: Length of its rows from the first to the last second, if both ends are seen.
         declared: The user's numbers.
+        said: What its print says.
 
     Returns:
         The scale.
@@ -92,16 +115,21 @@ def settle_scale(grid: Grid, pulse: Pulse | None, row_px: float | None, declared
     """
     candidates = mm_candidates(grid)
     if not candidates:
-        return _without_grid(pulse, row_px, declared)
+        return _without_grid(pulse, row_px, declared, said)
     tolerance = LENGTH_TOLERANCE if grid.x is not None else MAX_ANISOTROPY - 1
     (mm_x, mm_y), speed, assumptions = _speed(candidates, row_px, declared, tolerance)
-    gain, voltage_note = _gain(mm_y, pulse, declared)
+    if declared.px_per_s is None and declared.mm_per_s is None:
+        _check_printed_speed(said, speed)
+    gain, gain_source = _gain(mm_y, pulse, declared, said)
+    _check_pulse_height(pulse, mm_y, gain)
     _check_pulse_width(pulse, mm_x, speed)
     if grid.x is None and row_px is not None and declared.px_per_s is None:
         # Only the lying lines are seen, and papers stretch: the rows' length is the better measure of time.
         mm_x = row_px / (speed * DURATION_S)
     if grid.y is None:
         assumptions = (*assumptions, "square millimetres: only the standing grid lines were found")
+    if gain_source == "assumed":
+        assumptions = (*assumptions, f"{gain:g} mm/mV: no calibration pulse and no printed gain was found")
     px_per_s = _agreed(declared.px_per_s, mm_x * speed, "px/s")
     px_per_mv = _agreed(declared.px_per_mv, mm_y * gain, "px/mV")
     return Scale(
@@ -112,8 +140,8 @@ def settle_scale(grid: Grid, pulse: Pulse | None, row_px: float | None, declared
         mm_per_s=speed,
         mm_per_mv=gain,
         px_per_mm=(mm_x, mm_y),
-        assumptions=(*assumptions, *voltage_note),
-        gain_is_assumed=bool(voltage_note),
+        assumptions=assumptions,
+        gain_source=gain_source,
     )
 
 
@@ -126,7 +154,7 @@ def _speed(
     if row_px is not None:
         length_px = row_px
         fits = [(abs(mm[0] * speed * DURATION_S / length_px - 1), mm, speed) for mm, speed in pairs]
-        off, mm, speed = min(fits)
+        off, mm, speed = min(fits, key=lambda fit: (fit[0], _anisotropy(fit[1])))
         if off <= tolerance:
             return mm, speed, ()
         if declared.px_per_s is None:
@@ -144,24 +172,48 @@ def _speed(
     return candidates[0], speeds[0], (f"{speeds[0]:g} mm/s",)
 
 
-def _gain(mm_y: float, pulse: Pulse | None, declared: Declared) -> tuple[float, tuple[str, ...]]:
-    if declared.px_per_mv is not None and declared.mm_per_mv is None:
-        gain = min(GAINS_MM_MV, key=lambda g: abs(g * mm_y / float(declared.px_per_mv or 1) - 1))
-        note: tuple[str, ...] = ()
-    elif declared.mm_per_mv is not None:
-        gain, note = declared.mm_per_mv, ()
-    elif pulse is None:
-        return GAINS_MM_MV[0], (f"{GAINS_MM_MV[0]:g} mm/mV: no calibration pulse was found",)
-    else:
-        gain = min(GAINS_MM_MV, key=lambda g: abs(pulse.height_px / (g * mm_y) - 1))
-        note = ()
+def _gain(mm_y: float, pulse: Pulse | None, declared: Declared, said: Said) -> tuple[float, str]:
+    """Millimetres per millivolt, and who says so."""
+    if declared.mm_per_mv is not None:
+        return declared.mm_per_mv, "declared"
+    if declared.px_per_mv is not None:
+        return _nearest_gain(declared.px_per_mv / mm_y), "declared"
+    if pulse is not None:
+        return _nearest_gain(pulse.height_px / mm_y), "pulse"
+    printed = _printed_gain(said)
+    return (GAINS_MM_MV[0], "assumed") if printed is None else (printed, "print")
+
+
+def _nearest_gain(mm_per_mv: float) -> float:
+    return min(GAINS_MM_MV, key=lambda gain: abs(mm_per_mv / gain - 1))
+
+
+def _printed_gain(said: Said) -> float | None:
+    if len(said.mm_per_mv) > 1:
+        raise DigitizeRefusal(
+            "SCALE_CONFLICT",
+            "the page prints " + " and ".join(f"{gain:g}" for gain in said.mm_per_mv) + " mm/mV",
+            "give the gain with --mm-per-mv",
+        )
+    return said.mm_per_mv[0] if said.mm_per_mv else None
+
+
+def _check_printed_speed(said: Said, speed_mm_s: float) -> None:
+    if said.mm_per_s and speed_mm_s not in said.mm_per_s:
+        raise DigitizeRefusal(
+            "SCALE_CONFLICT",
+            f"the page prints {said.mm_per_s[0]:g} mm/s; ten seconds fit its grid at {speed_mm_s:g} mm/s",
+            "give --px-per-s and --px-per-mv, or scan the whole page",
+        )
+
+
+def _check_pulse_height(pulse: Pulse | None, mm_y: float, gain: float) -> None:
     if pulse is not None and abs(pulse.height_px / (gain * mm_y) - 1) > PULSE_TOLERANCE:
         raise DigitizeRefusal(
             "SCALE_CONFLICT",
             f"the calibration pulse is {pulse.height_px / mm_y:.1f} mm high, wanted {gain:g} mm",
             "give --px-per-s and --px-per-mv",
         )
-    return gain, note
 
 
 def _check_pulse_width(pulse: Pulse | None, mm_x: float, speed_mm_s: float) -> None:
@@ -191,9 +243,10 @@ def _agreed(declared: float | None, measured: float, unit: str) -> float:
     return declared
 
 
-def _without_grid(pulse: Pulse | None, row_px: float | None, declared: Declared) -> Scale:
+def _without_grid(pulse: Pulse | None, row_px: float | None, declared: Declared, said: Said) -> Scale:
     px_per_s, time_source = declared.px_per_s, "declared"
     px_per_mv, voltage_source = declared.px_per_mv, "declared"
+    assumptions: tuple[str, ...] = ()
     if pulse is not None:
         by_pulse = pulse.width_px / PULSE_S
         if (
@@ -205,6 +258,10 @@ def _without_grid(pulse: Pulse | None, row_px: float | None, declared: Declared)
             px_per_s, time_source = row_px / DURATION_S, "pulse"
         if px_per_mv is None:
             px_per_mv, voltage_source = pulse.height_px, "pulse"
+    elif px_per_s is None and px_per_mv is None and row_px is not None:
+        px_per_s, px_per_mv = row_px / DURATION_S, _printed_px_per_mv(row_px / DURATION_S, said)
+        time_source = voltage_source = "print"
+        assumptions = ("rows of ten seconds and square millimetres: neither grid nor pulse was found",)
     if px_per_s is None or px_per_mv is None:
         raise DigitizeRefusal(
             "SCALE_UNKNOWN",
@@ -212,4 +269,12 @@ def _without_grid(pulse: Pulse | None, row_px: float | None, declared: Declared)
             + (" and no calibration pulse" if pulse is None else ", and the pulse does not fit the rows"),
             "give --px-per-s and --px-per-mv",
         )
-    return Scale(px_per_s, px_per_mv, time_source, voltage_source)
+    return Scale(px_per_s, px_per_mv, time_source, voltage_source, assumptions=assumptions)
+
+
+def _printed_px_per_mv(px_per_s: float, said: Said) -> float | None:
+    """Pixels per millivolt of a page that prints both its scales, from one of them."""
+    gain = _printed_gain(said)
+    if gain is None or len(said.mm_per_s) != 1:
+        return None
+    return gain * px_per_s / said.mm_per_s[0]

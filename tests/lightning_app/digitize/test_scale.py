@@ -78,3 +78,10 @@ def test_standing_lines_alone_say_what_they_assume():
     )
     lying = settle_scale(Grid(None, comb(20.0)), None, 1030.0, Declared())
     assert lying.px_per_s == 103
+
+
+def test_a_grid_is_taken_for_square_where_moire_makes_every_fourth_row_stand_out():
+    scale = settle_scale(Grid(comb(4.0, fifth=False), comb(16.01)), None, 1000.0, Declared())
+    assert scale.px_per_mv == pytest.approx(40, rel=1e-3)
+    stretched = settle_scale(Grid(comb(4.0, fifth=False), comb(16.5)), None, 1000.0, Declared())
+    assert stretched.px_per_mv == pytest.approx(33)
