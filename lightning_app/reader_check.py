@@ -122,7 +122,7 @@ def read_scan(reader: Reader, cohort: Cohort, scan: Scan) -> Reading:
         refused = {"state": result.code, "cause": "refused", "wrong": False, "reason": result.reason}
         return Reading(row | refused, [])
     true_mv = resampled(cohort.load_signal(scan), RATE_HZ).mv
-    row |= _signal_numbers(result, true_mv, cohort.layouts[scan.layout])
+    row |= signal_numbers(result, true_mv, cohort.layouts[scan.layout])
     row |= {
         "state": "read",
         "read_layout": result.layout,
@@ -151,7 +151,12 @@ def _lead_row(scan_id: str, true_mv: NDArray[np.float32], segment: SegmentReadin
     } | evidence
 
 
-def _signal_numbers(result: Digitized, true_mv: NDArray[np.float32], layout: Layout) -> dict[str, float]:
+def signal_numbers(result: Digitized, true_mv: NDArray[np.float32], layout: Layout) -> dict[str, float]:
+    """Compare what was read with the truth, (12, n) mV at `RATE_HZ`, over the seconds that the layout shows.
+
+    Returns:
+        Means over the leads, and the worst lead's PCC and coverage.
+    """
     shown = drawn_only(true_mv, RATE_HZ, layout)
     printed = [k for k in range(len(LEADS)) if np.isfinite(shown[k]).any()]
     scores = record_metrics(

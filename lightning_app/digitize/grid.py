@@ -79,6 +79,7 @@ def measure_grid(
     *,
     skew_deg: float | None = None,
     plausible: Callable[[Grid], bool] = lambda grid: True,
+    max_shear_deg: float = MAX_SHEAR_DEG,
 ) -> Grid:
     """Find both line families of a page.
 
@@ -89,6 +90,7 @@ def measure_grid(
             moire of their own, at half their turn and as regular as they are; only this tells them apart.
         plausible: Whether a grid makes sense of the page. Halftone dots form regular lines too; where some
             candidates make sense, the others are not looked at.
+        max_shear_deg: How far from a right angle the families may cross.
 
     Returns:
         The families; a family that is not there, or that is turned by more than 7 degrees, is None.
@@ -97,7 +99,7 @@ def measure_grid(
     lying = [comb for comb in _coarse_combs(flat) if _turn_fits(Grid(None, comb), skew_deg)]
     standing = [_transposed(comb) for comb in _coarse_combs(np.ascontiguousarray(flat.T))]
     standing = [comb for comb in standing if _turn_fits(Grid(comb, None), skew_deg)]
-    pairs = [Grid(x, y) for x in standing for y in lying if _agree(x, y)]
+    pairs = [Grid(x, y) for x in standing for y in lying if _agree(x, y, max_shear_deg)]
     # Without a partner to vouch for it a family must be beyond doubt.
     alone = [Grid(x, None) for x in standing] + [Grid(None, y) for y in lying]
     alone = [grid for grid in alone if grid.strength > 2 * MIN_PEAK]
@@ -108,17 +110,46 @@ def measure_grid(
     return Grid(x, y)
 
 
+def refined(contrast: Array, comb: Comb, *, standing: bool) -> tuple[Comb, float]:
+    """Period and direction of a known family on a part of its page.
+
+    Args:
+        contrast: (h, w) float32 of the part, from `local_contrast`.
+        comb: The family nearby.
+        standing: Whether its lines stand.
+
+    Returns:
+        The family there; power of its strongest harmonic over that of noise as strong.
+    """
+    flat = _faded(np.ascontiguousarray(contrast.T) if standing else contrast)
+    found = _refined(flat, _transposed(comb) if standing else comb)
+    power = _coherence(flat, found)
+    return (_transposed(found) if standing else found), power
+
+
+def _coherence(flat: Array, comb: Comb) -> float:
+    blocks = _block_means(flat)
+    h, n = blocks.shape
+    fx, fy = np.array(comb.normal) / comb.period_px
+    y, x = np.arange(h), (np.arange(n) + 0.5) * BLOCK_PX - 0.5
+    powers = [
+        abs(np.exp(-2j * np.pi * k * fy * y) @ blocks @ np.exp(-2j * np.pi * k * fx * x)) ** 2
+        for k in comb.harmonics
+    ]
+    return float(max(powers) / (np.square(blocks).sum() + 1e-12))
+
+
 def _turn_fits(grid: Grid, skew_deg: float | None) -> bool:
     turn = grid.skew_deg
     assert turn is not None
     return abs(turn) <= MAX_SKEW_DEG and (skew_deg is None or abs(turn - skew_deg) < MAX_TURN_OFF_DEG)
 
 
-def _agree(x: Comb, y: Comb) -> bool:
+def _agree(x: Comb, y: Comb, max_shear_deg: float) -> bool:
     """Same turn, and one pitch or five times it."""
     turn = abs(Grid(x, None).skew_deg - Grid(None, y).skew_deg)  # type: ignore[operator]
     ratio = x.period_px / y.period_px
-    return turn < MAX_SHEAR_DEG and any(abs(ratio / r - 1) < MAX_ANISOTROPY for r in (0.2, 1.0, 5.0))
+    return turn < max_shear_deg and any(abs(ratio / r - 1) < MAX_ANISOTROPY for r in (0.2, 1.0, 5.0))
 
 
 def _transposed(comb: Comb) -> Comb:
@@ -127,14 +158,25 @@ def _transposed(comb: Comb) -> Comb:
 
 def _without_trace(ink: NDArray[np.uint8], trace: NDArray[np.bool_]) -> Array:
     """(H, W) float32 of zero local mean, the trace blanked out, fading towards the edges."""
+    return _faded(local_contrast(ink, trace))
+
+
+def local_contrast(ink: NDArray[np.uint8], trace: NDArray[np.bool_] | None = None) -> Array:
+    """Ink less its mean around, (H, W) float32, 0 on the trace."""
     page = ink.astype(np.float32) / 255
-    hidden = cv2.dilate(trace.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    weight = np.where(hidden, 0.0, 1.0).astype(np.float32)
+    weight = np.ones_like(page)
+    if trace is not None:
+        hidden = cv2.dilate(trace.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        weight[hidden] = 0.0
     size = (int(2 * MAX_CELL_PX) | 1, int(2 * MAX_CELL_PX) | 1)
     mean = cv2.blur(page * weight, size) / np.maximum(cv2.blur(weight, size), 1e-3)
     # Solid dark patches (stamps, photos) would rule the spectrum; a grid line is never more than that.
-    flat = np.clip((page - mean) * weight, -0.6, 0.6)
-    return np.asarray(flat * np.outer(_fade(page.shape[0]), _fade(page.shape[1])), dtype=np.float32)
+    return np.asarray(np.clip((page - mean) * weight, -0.6, 0.6), dtype=np.float32)
+
+
+def _faded(contrast: Array) -> Array:
+    height, width = contrast.shape
+    return np.asarray(contrast * np.outer(_fade(height), _fade(width)), dtype=np.float32)
 
 
 def _fade(n: int) -> Array:
@@ -268,7 +310,8 @@ def _vertex(frequency: NDArray[np.floating], magnitude: NDArray[np.floating], at
     if not 0 < at < len(magnitude) - 1:
         return float(frequency[at])
     a, b, c = magnitude[at - 1 : at + 2]
-    shift = 0.5 * (a - c) / min(a - 2 * b + c, -1e-12)
+    # The highest bin of those searched may lie on the flank of a peak outside them.
+    shift = np.clip(0.5 * (a - c) / min(a - 2 * b + c, -1e-12), -1, 1)
     return float(frequency[at] + shift * (frequency[1] - frequency[0]))
 
 

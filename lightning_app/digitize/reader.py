@@ -25,11 +25,12 @@ from datamodules.files import write_atomic
 from datamodules.layout import Layout
 from datamodules.page import Page
 from lightning_app.digitize.heights import probability_of
+from lightning_app.digitize.perspective import measure_perspective
 from lightning_app.digitize.pipeline import digitize_page
 from lightning_app.digitize.results import Digitized, Refusal
 from lightning_app.digitize.rows import WAVEFORM
 from lightning_app.digitize.scale import Declared
-from lightning_app.digitize.working_scale import to_working_scale
+from lightning_app.digitize.working_scale import every_ink, to_working_scale
 from models.windows import OVERLAP_PX, predict_maps, prepare
 
 WEIGHTS = "model.safetensors"
@@ -68,7 +69,9 @@ class Reader:
         Returns:
             The reading or a refusal, in the page's own pixels, and the waveform found, (H, W) bool.
         """
-        working = to_working_scale(page, self.px_per_mm, declared)
+        # A drawn mask is one of the page as it is.
+        perspective = measure_perspective(every_ink(page)) if self.is_network else None
+        working = to_working_scale(page, self.px_per_mm, declared, perspective)
         maps = self.predict(working.page.ink)
         result = digitize_page(
             working.page,

@@ -194,7 +194,11 @@ def describe(result: Digitized | Refusal) -> dict[str, Any]:
         "rate_hz": result.rate_hz,
         "duration_s": result.mv.shape[1] / result.rate_hz,
         "layout": {"name": result.layout, "source": result.layout_source},
-        "page": {"quarter_turns": result.quarter_turns, "skew_deg": round(result.skew_deg, 3)},
+        "page": {
+            "quarter_turns": result.quarter_turns,
+            "skew_deg": round(result.skew_deg, 3),
+            "was_flattened": result.was_flattened,
+        },
         "scale": asdict(result.scale),
         "checks": {name: round(value, 4) for name, value in result.checks.items()},
         "leads": {lead: _describe_lead(result, lead) for lead in LEADS},

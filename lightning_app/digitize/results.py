@@ -156,6 +156,7 @@ class Digitized:
         checks: Page checks that need no truth, name to value in [.., 1], 1 = perfect.
         confidence: Mean of its stretches'.
         mask: (H, W) bool, waveform of the page as read.
+        was_flattened: Whether perspective was taken out first.
     """
 
     mv: NDArray[np.float32]
@@ -169,6 +170,7 @@ class Digitized:
     checks: dict[str, float]
     confidence: float
     mask: NDArray[np.bool_]
+    was_flattened: bool = False
 
     @property
     def shown(self) -> Layout:

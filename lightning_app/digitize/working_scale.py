@@ -1,4 +1,4 @@
-"""Pages of any resolution, read at the resolution a network knows.
+"""Pages of any resolution, flat or photographed, read flat and at the resolution a network knows.
 
 A network learns strokes and grids of a certain size in pixels. A page far from it is resampled as a whole
 before anything else is done, read, and what was read is carried back to the page's own pixels. How large a
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from datamodules.page import Page
 from lightning_app.digitize.grid import Grid, measure_grid
+from lightning_app.digitize.perspective import Perspective, flattened
 from lightning_app.digitize.results import Digitized, NumberedRows, Refusal, Scale, SegmentReading
 from lightning_app.digitize.scale import SPEEDS_MM_S, Declared, mm_candidates
 
@@ -38,11 +39,13 @@ class WorkingPage:
         page: The page, resampled.
         factor: Its pixels per pixel of the original; 1 if it was left alone.
         shape: (H, W) of the original.
+        perspective: From the original to the flat page that was resampled; None if it is flat.
     """
 
     page: Page
     factor: float
     shape: tuple[int, int]
+    perspective: Perspective | None = None
 
     def declared(self, of_original: Declared) -> dict[str, float | None]:
         """Give what the user said of the original's scale in pixels of the working page."""
@@ -53,7 +56,7 @@ class WorkingPage:
 
     def back(self, result: Digitized | Refusal) -> Digitized | Refusal:
         """Carry a reading, or the numbered rows of a refusal, back to the pixels of the original page."""
-        if self.factor == 1.0:
+        if self.factor == 1.0 and self.perspective is None:
             return result
         if isinstance(result, Refusal):
             rows = result.rows and NumberedRows(
@@ -65,48 +68,62 @@ class WorkingPage:
             segments=self._paths_back(result.segments),
             mask=self.mask_back(result.mask),
             scale=_shrunk(result.scale, self.factor),
+            was_flattened=self.perspective is not None,
         )
 
     def _paths_back(self, segments: tuple[SegmentReading, ...]) -> tuple[SegmentReading, ...]:
+        return tuple(replace(s, path_px=self._points_back(s.path_px)) for s in segments)
+
+    def _points_back(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         # Pixel centres: the middle of the first of two pixels lies a quarter into the one they came from.
-        return tuple(replace(s, path_px=(s.path_px + 0.5) / self.factor - 0.5) for s in segments)
+        flat = (points + 0.5) / self.factor - 0.5
+        return flat if self.perspective is None else self.perspective.points_back(flat)
 
     def mask_back(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Bring a mask of the working page, (h, w) bool, to the original's size."""
-        if self.factor == 1.0:
-            return mask
-        height, width = self.shape
-        resized = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-        return np.asarray(resized >= np.float32(0.5))
+        """Bring a mask of the working page, (h, w) bool, to the original's pixels."""
+        flat_shape = self.shape if self.perspective is None else self.perspective.flat_shape
+        if self.factor != 1.0:
+            how = cv2.INTER_LINEAR
+            mask = cv2.resize(mask.astype(np.float32), flat_shape[::-1], interpolation=how) >= np.float32(0.5)
+        return mask if self.perspective is None else self.perspective.mask_back(mask, self.shape)
 
 
-def to_working_scale(page: Page, px_per_mm: tuple[float, float] | None, declared: Declared) -> WorkingPage:
+def to_working_scale(
+    page: Page,
+    px_per_mm: tuple[float, float] | None,
+    declared: Declared,
+    perspective: Perspective | None = None,
+) -> WorkingPage:
     """Resample a page whose millimetre lies outside what a network knows to the nearest end of that range.
 
     Args:
         page: The page as read.
         px_per_mm: Smallest and largest millimetre the network knows, in px; None: it takes pages as they are.
         declared: What the user says of the page; asked where there is no grid.
+        perspective: How the page leans; it is made flat first.
 
     Returns:
         The page to read.
     """
     shape = (page.ink.shape[0], page.ink.shape[1])
-    if px_per_mm is None:
-        return WorkingPage(page, 1.0, shape)
+    flat = page if perspective is None else flattened(page, perspective)
+    factor = 1.0 if px_per_mm is None else _factor(flat, px_per_mm, declared)
+    return WorkingPage(flat if factor == 1.0 else resampled(flat, factor), factor, shape, perspective)
+
+
+def _factor(page: Page, px_per_mm: tuple[float, float], declared: Declared) -> float:
+    shortest_px = min(page.ink.shape)
+    if shortest_px < MIN_SIDE_PX:
+        return 1.0
     measured = measured_px_per_mm(page, declared)
     factor = float(np.clip(measured, *px_per_mm)) / measured
-    factor = min(max(factor, MIN_SIDE_PX / min(shape)), MAX_FACTOR) if factor < 1 else min(factor, MAX_FACTOR)
-    if factor == 1.0 or min(shape) < MIN_SIDE_PX:
-        return WorkingPage(page, 1.0, shape)
-    return WorkingPage(resampled(page, factor), factor, shape)
+    return min(max(factor, MIN_SIDE_PX / shortest_px), MAX_FACTOR) if factor < 1 else min(factor, MAX_FACTOR)
 
 
 def measured_px_per_mm(page: Page, declared: Declared) -> float:
     """Estimate the pixels of a millimetre of paper, good to a third."""
     width = page.ink.shape[1]
-    everything = page.ink if page.rgb is None else 255 - page.rgb.min(axis=2)
-    grid = measure_grid(everything, np.zeros(page.ink.shape, dtype=np.bool_))
+    grid = measure_grid(every_ink(page), np.zeros(page.ink.shape, dtype=np.bool_))
     shortest_mm, longest_mm = LONGEST_SIDE_MM
     candidates = [mm for mm in _means(grid) if shortest_mm <= max(page.ink.shape) / mm <= longest_mm]
     if candidates:
@@ -116,6 +133,11 @@ def measured_px_per_mm(page: Page, declared: Declared) -> float:
     if page.dpi is not None and SCANNER_DPI[0] <= page.dpi <= SCANNER_DPI[1]:
         return page.dpi / MM_PER_INCH
     return float(max(page.ink.shape)) / PAGE_WIDTH_MM
+
+
+def every_ink(page: Page) -> NDArray[np.uint8]:
+    """(H, W) uint8, 0 = paper: every ink dark, that of a coloured grid included."""
+    return page.ink if page.rgb is None else np.asarray(255 - page.rgb.min(axis=2), dtype=np.uint8)
 
 
 def _means(grid: Grid) -> list[float]:
