@@ -26,6 +26,7 @@ MAX_TURN_OFF_DEG = 1.0
 MAX_ANISOTROPY = 0.3  # papers, scanners and screens stretch one way: LUDB pages by 4 %, faxes by more
 CANDIDATES = 4
 LINES_PER_CELL = 5
+ENOUGH_PX = 4_000_000  # 8 px/mm on A4: more pixels tell no more of a grid and take longer
 BLOCK_PX = 8  # lines are averaged over this length before the transform: they lean by MAX_SKEW_DEG at most
 
 Array = NDArray[np.float32]
@@ -108,6 +109,15 @@ def measure_grid(
     x = None if best.x is None else _transposed(_refined(np.ascontiguousarray(flat.T), _transposed(best.x)))
     y = None if best.y is None else _refined(flat, best.y)
     return Grid(x, y)
+
+
+def no_finer_than_needed(ink: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
+    """Shrink a page of more than `ENOUGH_PX`; the factor is 1 for others."""
+    factor = min(1.0, (ENOUGH_PX / ink.size) ** 0.5)
+    if factor == 1.0:
+        return ink, factor
+    size = (round(ink.shape[1] * factor), round(ink.shape[0] * factor))
+    return np.asarray(cv2.resize(ink, size, interpolation=cv2.INTER_AREA), dtype=np.uint8), factor
 
 
 def refined(contrast: Array, comb: Comb, *, standing: bool) -> tuple[Comb, float]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from datamodules.page import Page
-from lightning_app.digitize.grid import Comb, local_contrast, measure_grid, refined
+from lightning_app.digitize.grid import Comb, local_contrast, measure_grid, no_finer_than_needed, refined
 
 TILE_SHARE = 0.2  # of the shorter side
 TILE_PX = (140, 400)
@@ -78,6 +78,7 @@ def measure_perspective(ink: NDArray[np.uint8]) -> Perspective | None:
     Returns:
         Its perspective; None where it has no grid in both directions, or lies flat.
     """
+    ink, factor = no_finer_than_needed(ink)
     # As dark as its grid, traces and letters do not outshine it: they are a few hundredths of a page.
     ink = np.minimum(ink, np.uint8(np.quantile(ink, 1 - TRACES_SHARE)))
     found = None
@@ -86,7 +87,17 @@ def measure_perspective(ink: NDArray[np.uint8]) -> Perspective | None:
         if flattening is None:
             break
         found = _further(found or Perspective(np.eye(3), (ink.shape[0], ink.shape[1])), flattening)
-    return found
+    return None if found is None else _enlarged(found, factor)
+
+
+def _enlarged(perspective: Perspective, factor: float) -> Perspective:
+    """Perspective of the page of which this one's is shrunk by `factor`."""
+    if factor == 1.0:
+        return perspective
+    middle = (factor - 1) / 2  # of the first pixel
+    shrink = np.array([[factor, 0, middle], [0, factor, middle], [0, 0, 1]])
+    height, width = (int(np.ceil(n / factor)) for n in perspective.flat_shape)
+    return Perspective(np.linalg.inv(shrink) @ perspective.to_flat @ shrink, (height, width))
 
 
 def _further(known: Perspective, flattening: Array) -> Perspective:

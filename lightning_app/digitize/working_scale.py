@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.page import Page
-from lightning_app.digitize.grid import Grid, measure_grid
+from lightning_app.digitize.grid import Grid, measure_grid, no_finer_than_needed
 from lightning_app.digitize.perspective import Perspective, flattened
 from lightning_app.digitize.results import Digitized, NumberedRows, Refusal, Scale, SegmentReading
 from lightning_app.digitize.scale import SPEEDS_MM_S, Declared, mm_candidates
@@ -123,9 +123,14 @@ def _factor(page: Page, px_per_mm: tuple[float, float], declared: Declared) -> f
 def measured_px_per_mm(page: Page, declared: Declared) -> float:
     """Estimate the pixels of a millimetre of paper, good to a third."""
     width = page.ink.shape[1]
-    grid = measure_grid(every_ink(page), np.zeros(page.ink.shape, dtype=np.bool_))
+    ink, factor = no_finer_than_needed(every_ink(page))
+    grid = measure_grid(ink, np.zeros(ink.shape, dtype=np.bool_))
     shortest_mm, longest_mm = LONGEST_SIDE_MM
-    candidates = [mm for mm in _means(grid) if shortest_mm <= max(page.ink.shape) / mm <= longest_mm]
+    candidates = [
+        mm
+        for mean in _means(grid)
+        if shortest_mm <= max(page.ink.shape) / (mm := mean / factor) <= longest_mm
+    ]
     if candidates:
         return min(candidates, key=lambda mm: abs(np.log(width / mm / PAGE_WIDTH_MM)))
     if declared.px_per_s is not None:

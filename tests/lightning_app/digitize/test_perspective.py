@@ -55,6 +55,19 @@ def test_what_a_camera_did_is_undone_but_for_turn_and_stretch(shifts_px, grid):
     assert (inside < np.array(found.flat_shape[::-1])).all()
 
 
+def test_a_large_photograph_leans_as_its_small_copy_does():
+    leaning, matrix = photographed(draw(MV, binary=False, grid=("thick",)).ink, SHIFTS["from the left"])
+    large = cv2.resize(leaning, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC)
+    found = measure_perspective(large)
+    assert found is not None
+    places = np.stack(np.meshgrid(np.linspace(60, 1060, 6), np.linspace(60, 826, 5)), -1).reshape(-1, 2)
+    seen = 3 * moved(places, matrix) + 1
+    assert away_from_affine_px(places, moved(seen, found.to_flat)) < 3 * 0.8
+    inside = moved(np.array([[-0.4, -0.4], [3359.4, 2657.4]]), found.to_flat)
+    assert (inside > -0.6).all()
+    assert (inside < np.array(found.flat_shape[::-1])).all()
+
+
 @pytest.mark.parametrize("degrees", [0.0, 1.5])
 @pytest.mark.parametrize("stretch", [(1.0, 1.0), (1.02, 0.97)])
 def test_a_page_that_was_scanned_is_left_alone(degrees, stretch):
