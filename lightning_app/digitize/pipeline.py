@@ -56,7 +56,7 @@ from lightning_app.digitize.timing import (
     start_from_ends,
     ten_seconds_px,
 )
-from lightning_app.digitize.working_scale import WorkingPage, resampled
+from lightning_app.digitize.working_scale import WorkingPage, every_ink, resampled
 
 MIN_SIDE_PX = 128
 MAX_PX = 2_500_000  # larger pages are read shrunk: 6 px/mm on A4, and within 3 s of processor time
@@ -310,7 +310,7 @@ def grid_and_dark(page: Page) -> tuple[NDArray[np.uint8], Array]:
         return page.ink, np.asarray(page.ink / np.float32(255), dtype=np.float32)
     dark: Array = (255 - page.rgb.max(axis=2)).astype(np.float32)
     dark /= 255
-    return 255 - page.rgb.min(axis=2), dark
+    return every_ink(page), dark
 
 
 def _pulse(page: Followed) -> Pulse | None:
