@@ -274,12 +274,9 @@ def has_own_path(paths: NDArray[np.intp], y_px: NDArray[np.float64]) -> NDArray[
 
 def follow_again(followed: Followed, breaks: Sequence[Sequence[int]]) -> Followed:
     """Follow the rows, knowing the columns in which each goes on with another lead."""
-    paths = followed.paths.copy()
-    changed = [row for row, columns in enumerate(breaks) if len(columns)]
-    if changed:
-        own = [breaks[row] for row in changed]
-        levels = followed.rows_y_px[changed]
-        paths[changed] = follow_rows(followed.levelled, levels, followed.pitch_px, own)
+    if not any(len(columns) for columns in breaks):
+        return _with_paths(followed, followed.paths)
+    paths = follow_rows(followed.levelled, followed.rows_y_px, followed.pitch_px, breaks)
     return _with_paths(followed, paths)
 
 

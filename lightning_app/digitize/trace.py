@@ -1,9 +1,10 @@
 """From probability to trace: one path per row, its edges, and the line the pen followed.
 
 1. `follow_rows`: dynamic programming finds for every row the way from left to right through the map that
-   costs least. Moving through ink is nearly free, vertically as well, so QRS strokes are kept; paper costs.
+   costs least. Moving through ink is nearly free, vertically as well, so QRS strokes are kept; paper costs,
+   and so does running along the trace of another row, onto which a stroke may lead.
 2. `trace_edges`: in every column the run of ink around the path gives an upper and a lower edge, to a
-   fraction of a pixel. Where rows share a run it is divided by how steep each is beside it.
+   fraction of a pixel. Where rows share a run it is divided between them (`shared_ink`).
 3. `pen_line`: a pen of radius r turns the line y(t) into a band whose edges are y's erosion and dilation by
    the pen. Opening and closing undo that: they equal y wherever it is smoother than the pen, the opening also
    on peaks that point up, the closing on those that point down. So peaks keep their height and their width,
@@ -19,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
+from lightning_app.digitize.shared_ink import divide_shared
+
 FULL_INK = 0.5  # probabilities above count as surely ink for the path
 EDGE = 0.5  # share of a trace's own probability at which its edge lies
 LEVELS = (0.5, 0.35, 0.25, 0.15)  # edges are taken at the highest that the trace reaches twice
@@ -27,8 +30,9 @@ REACH_PITCHES = 1.7  # how far from its level a trace is followed, in distances 
 INK_TRAVEL = 0.004  # cost of one px up or down inside ink; crossing a column of paper costs 1
 PAPER_TRAVEL = 0.25
 PULL = 0.12  # cost per column of being one row distance away from the row's level
+CLAIMED = 1.0  # cost per column of running along a trace that is another row's
+CLAIM_PX = 1  # to either side of that row's path
 LEVEL_RADII = 8.0  # a peak is judged against the median over this width: more than a pen, less than a wave
-LEVEL_SLOPE = 1.5  # px per column: a row that is not steeper beside a shared run does not rise in it
 FINE = 4  # steps per column on which the pen is undone
 
 Array = NDArray[np.float32]
@@ -75,8 +79,49 @@ def follow_rows(
     is_break = np.zeros(window.shape[:2], dtype=np.bool_)
     for row, columns in enumerate(breaks):
         is_break[list(columns), row] = True
-    best = _forward(paper, pull, is_break)
-    return _backward(best, paper, is_break) + (centre - reach)[:, None]
+    paths = _cheapest(paper, paper + pull, is_break)
+    claimed = _claimed(paths + (centre - reach)[:, None], centre, reach)
+    at = np.arange(paths.shape[1]), np.arange(len(paths))[:, None], paths
+    astray = claimed[at].any(axis=1)
+    if astray.any():
+        cost = paper[:, astray] + pull + np.float32(CLAIMED) * claimed[:, astray]
+        paths[astray] = _cheapest(paper[:, astray], cost, is_break[:, astray])
+    return paths + (centre - reach)[:, None]
+
+
+def _claimed(paths: NDArray[np.intp], levels: NDArray[np.intp], reach: int) -> NDArray[np.bool_]:
+    """Where in each row's window other rows' paths run, nearer to their own level than to this row's.
+
+    Args:
+        paths: (n, W) y of each row's path.
+        levels: (n,) usual y of each row.
+        reach: Of a row's window to either side of its level.
+
+    Returns:
+        (W, n, 2 reach + 1) bool.
+    """
+    claimed = np.zeros((paths.shape[1], len(paths), 2 * reach + 1), dtype=np.bool_)
+    away = np.abs(paths - levels[:, None])
+    for row, level in enumerate(levels):
+        seen_at = paths - level
+        theirs = (away < np.abs(seen_at)) & (
+            np.abs(seen_at) <= reach - CLAIM_PX
+        )  # its own is as far as itself
+        other, column = np.nonzero(theirs)
+        for shift in range(-CLAIM_PX, CLAIM_PX + 1):
+            claimed[column, row, seen_at[other, column] + reach + shift] = True
+    return claimed
+
+
+def _cheapest(paper: Array, standing: Array, is_break: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Path of least cost of each row, (n, W), as offsets into the window.
+
+    Args:
+        paper: (W, n, window) float32, 1 = paper, 0 = ink: what moving up and down goes through.
+        standing: (W, n, window) float32, cost of being at a pixel.
+        is_break: (W, n), where a path may jump for nothing.
+    """
+    return _backward(_forward(paper, standing, is_break), paper, is_break)
 
 
 def _travel(paper: Array) -> Array:
@@ -84,10 +129,10 @@ def _travel(paper: Array) -> Array:
     return np.cumsum(np.float32(INK_TRAVEL) + np.float32(PAPER_TRAVEL) * paper, axis=1, dtype=np.float32)
 
 
-def _forward(paper: Array, pull: Array, is_break: NDArray[np.bool_]) -> Array:
+def _forward(paper: Array, standing: Array, is_break: NDArray[np.bool_]) -> Array:
     """Least cost to reach each pixel, (W, n, window)."""
     best = np.empty_like(paper)
-    best[0] = paper[0] + pull
+    best[0] = standing[0]
     for x in range(1, len(paper)):
         travel = _travel(paper[x])
         down = np.minimum.accumulate(best[x - 1] - travel, axis=1) + travel
@@ -95,7 +140,7 @@ def _forward(paper: Array, pull: Array, is_break: NDArray[np.bool_]) -> Array:
         reached = np.minimum(down, up)
         if is_break[x].any():
             reached[is_break[x]] = 0.0
-        step = reached + paper[x] + pull
+        step = reached + standing[x]
         best[x] = step - step.min(axis=1, keepdims=True)  # float32 must not run out of digits
     return best
 
@@ -139,7 +184,7 @@ def trace_edges(probability: Array, paths: NDArray[np.intp]) -> list[Edges]:
     missing = first < 0
     top[missing], bottom[missing] = np.nan, np.nan
     ink = np.where(missing, 0.0, ink)
-    shared = _divide(top, bottom, first, last, paths)
+    shared = divide_shared(top, bottom, paths)
     return [Edges(top[k], bottom[k], ink[k], shared[k]) for k in range(len(paths))]
 
 
@@ -181,76 +226,6 @@ def _edge(
     p_out = np.where(beyond == inside, 0.0, probability[beyond, columns])
     share = np.clip((p_in - level) / np.maximum(p_in - p_out, 1e-6), 0.0, 1.0)
     return np.asarray(inside + outward * share)
-
-
-def _divide(
-    top: NDArray[np.float64], bottom: NDArray[np.float64], first: NDArray[np.intp], last: NDArray[np.intp],
-    paths: NDArray[np.intp],
-) -> NDArray[np.bool_]:  # fmt: skip
-    """Divide runs that two neighbouring rows claim, in place, by what each row does beside them."""
-    shared = np.zeros(top.shape, dtype=np.bool_)
-    for k in range(len(paths) - 1):
-        both = (first[k] >= 0) & (first[k] == first[k + 1]) & (last[k] == last[k + 1])
-        begins = np.flatnonzero(np.diff(np.r_[False, both, False].astype(np.int8)))
-        for x0, x1 in zip(begins[::2], begins[1::2], strict=True):
-            k_is_upper = paths[k, x0:x1].sum() <= paths[k + 1, x0:x1].sum()
-            upper, lower = (k, k + 1) if k_is_upper else (k + 1, k)
-            _divide_stretch(top[upper], bottom[upper], top[lower], bottom[lower], x0, x1)
-        shared[k] |= both
-        shared[k + 1] |= both
-    return shared
-
-
-def _divide_stretch(
-    upper_top: NDArray[np.float64], upper_bottom: NDArray[np.float64],
-    lower_top: NDArray[np.float64], lower_bottom: NDArray[np.float64], x0: int, x1: int,
-) -> None:  # fmt: skip
-    """Divide the columns x0 to x1 - 1 of a run between the upper and the lower row, in place.
-
-    The flanks of a spike are steep before they merge with the other row; so its edges are carried on from
-    both sides until they meet. Ink that neither side foretells goes to the steeper row, and a spike that is
-    foretold to reach through a row that lies level is taken to do so.
-    """
-    inside = slice(x0, x1)
-    run_top, run_bottom = upper_top[inside].copy(), lower_bottom[inside].copy()
-    down, down_slope = _carried_on(upper_bottom, x0, x1, run_bottom)
-    up, up_slope = _carried_on(-lower_top, x0, x1, -run_top)
-    up = -up
-    share = (down_slope + 1e-3) / (down_slope + up_slope + 2e-3)
-    split = np.where(up > down, down + (up - down) * share, down)
-    new_lower_top = np.where(up > down, split, up)
-    floor, _ = _carried_on(lower_bottom, x0, x1, run_bottom, level=True)
-    roof, _ = _carried_on(upper_top, x0, x1, run_top, level=True)
-    below = (up_slope < LEVEL_SLOPE) & (down > floor)
-    above = (down_slope < LEVEL_SLOPE) & (up < roof)
-    upper_bottom[inside] = np.clip(np.where(below, run_bottom, split), run_top, run_bottom)
-    lower_top[inside] = np.clip(np.where(above, run_top, new_lower_top), run_top, run_bottom)
-    lower_bottom[inside] = np.where(below, np.clip(floor, lower_top[inside], run_bottom), run_bottom)
-    upper_top[inside] = np.where(above, np.clip(roof, run_top, upper_bottom[inside]), run_top)
-
-
-def _carried_on(
-    edge: NDArray[np.float64], x0: int, x1: int, otherwise: NDArray[np.float64], level: bool = False
-) -> tuple[NDArray[np.float64], float]:
-    """Carry an edge on over the columns x0 to x1 - 1, and say how steeply it grows towards them.
-
-    Args:
-        edge: (W,) y, growing towards the other row; NaN where there is no ink.
-        x0: First column to foretell.
-        x1: Column after the last.
-        otherwise: (x1 - x0,) what is said where neither side has ink.
-        level: Carry it on without its slope.
-    """
-    left, right = edge[max(0, x0 - 2) : x0][::-1], edge[x1 : x1 + 2]
-    slopes = [side[0] - side[1] for side in (left, right) if len(side) == 2]
-    slope = 0.0 if level else max([0.0, *(float(s) for s in slopes if np.isfinite(s))])
-    steps = np.arange(1, x1 - x0 + 1, dtype=np.float64)
-    sides = [
-        side[0] + slope * step
-        for side, step in ((left, steps), (right, steps[::-1]))
-        if len(side) and np.isfinite(side[0])
-    ]
-    return (np.min(sides, axis=0) if sides else otherwise), slope
 
 
 def pen_radius_px(edges: Edges) -> float:

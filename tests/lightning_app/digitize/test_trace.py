@@ -79,6 +79,42 @@ def test_spikes_that_touch_keep_their_heights():
         assert np.abs(line - truth[0]).max() == pytest.approx(45, abs=12)
 
 
+def together(*layers):
+    ink = np.zeros((max(map(len, layers)), layers[0].shape[1]), np.float32)
+    for layer in layers:
+        ink[: len(layer)] = np.maximum(ink[: len(layer)], layer)
+    return ink
+
+
+def test_spikes_of_three_rows_in_one_run_keep_their_heights():
+    levels = (80.0, 130.0, 180.0)
+    spikes = [spike(5.0, 60.0, at=55.0 + 5 * k, level=level) for k, level in enumerate(levels)]
+    ink = together(*(band(y, 1.0) for y in spikes))
+    edges = trace_edges(ink, follow_rows(ink, np.array(levels), 50.0))
+    for row, level in zip(edges, levels, strict=True):
+        assert row.shared.any()
+        assert level - np.nanmin(row.top) == pytest.approx(60, abs=15)
+        assert np.nanmax(row.bottom) - level < 3
+
+
+def test_a_run_is_shared_by_a_faint_and_a_strong_row():
+    faint, strong = spike(5.0, -45.0, at=58.0, level=40.0), spike(5.0, 45.0, at=61.0, level=110.0)
+    ink = together(0.4 * band(faint, 1.0), band(strong, 1.0))
+    edges = trace_edges(ink, follow_rows(ink, np.array([40.0, 110.0]), 70.0))
+    assert np.nanmax(edges[0].bottom) == pytest.approx(85, abs=12)
+    assert np.nanmin(edges[1].top) == pytest.approx(65, abs=12)
+
+
+def test_a_path_that_a_stroke_leads_onto_another_trace_comes_back():
+    ink = np.zeros((140, 120), np.float32)
+    ink[39:42] = ink[99:102] = 1
+    ink[39:102, 100:102] = 1  # a stroke of the upper row that reaches the lower one
+    ink[39:42, 102:] = 0.2  # behind it the upper row is faint
+    paths = follow_rows(ink, np.array([40.0, 100.0]), 60.0)
+    assert (np.abs(paths[0, 102:] - 40) <= 1).all()
+    assert (np.abs(paths[1] - 100) <= 1).all()
+
+
 def test_missing_columns_are_missing():
     ink = np.zeros((60, 100), np.float32)
     ink[30:33] = 1
