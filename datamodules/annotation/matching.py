@@ -32,6 +32,7 @@ from datamodules.annotation.refinement import (
     settle,
     start_fit,
 )
+from datamodules.annotation.sharpening import sharpen
 from datamodules.annotation.templates import (
     Piece,
     Scale,
@@ -276,11 +277,12 @@ def _resolved_s(leads: Sequence[LeadMatch]) -> float:
 def _follow(page: Ink, guess: _Guess, recording: Recording, nominal: Scale) -> _Judged:
     """Refine a guess and judge its leads; if some do not hold, place the page by the others."""
     fit = refine(page, guess.pieces, start_fit(guess.placement), nominal)
-    judged = _judge(page, guess, fit, nominal)
+    judged = _judge(page, guess.layout, guess.pieces, fit, nominal)
     pieces = _resolved_pieces(judged)
     if pieces and len(pieces) < len(judged.pieces):
-        judged = _judge(page, guess, settle(page, pieces, fit, nominal), nominal)
-    return _with_pen(page, recording, judged)
+        fit = settle(page, pieces, fit, nominal)
+        judged = _judge(page, guess.layout, guess.pieces, fit, nominal)
+    return _with_pen(page, recording, judged, nominal)
 
 
 def _extend(page: Ink, guess: _Guess, recording: Recording, found: _Judged, nominal: Scale) -> _Judged | None:
@@ -296,8 +298,9 @@ def _extend(page: Ink, guess: _Guess, recording: Recording, found: _Judged, nomi
     faintest = _faintest_row(standing_out, found.pieces, found.fit)
     if _faintest_row(standing_out, guess.pieces, fit) < MIN_ROW_CONTRAST * faintest:
         return None
-    judged = _judge(page, guess, settle(page, guess.pieces, fit, nominal), nominal)
-    return _with_pen(page, recording, judged) if judged.rank > found.rank else judged
+    fit = settle(page, guess.pieces, fit, nominal)
+    judged = _judge(page, guess.layout, guess.pieces, fit, nominal)
+    return _with_pen(page, recording, judged, nominal) if judged.rank > found.rank else judged
 
 
 def _faintest_row(standing_out: Ink, pieces: Sequence[Piece], fit: Fit) -> float:
@@ -310,12 +313,14 @@ def _resolved_pieces(judged: _Judged) -> list[Piece]:
     return [piece for piece in judged.pieces if judged.leads[piece.segment].is_resolved]
 
 
-def _with_pen(page: Ink, recording: Recording, judged: _Judged) -> _Judged:
-    """Find the pen of the page, and with it the leads that lie under another one's name."""
+def _with_pen(page: Ink, recording: Recording, judged: _Judged, nominal: Scale) -> _Judged:
+    """Find the pen of the page, and with it the last tenths of a pixel and leads under another one's name."""
     pieces = _resolved_pieces(judged)
     if not pieces:
         return judged
     fit, stroke_px = fit_pen(page, pieces, judged.fit)
+    fit = sharpen(page, pieces, fit, stroke_px)
+    judged = _judge(page, judged.layout, judged.pieces, fit, nominal)
     above = ink_above(page, break_even(page, pieces, fit))
     leads = tuple(
         _refused(lead, "OTHER_LEAD")
@@ -330,10 +335,12 @@ def _with_pen(page: Ink, recording: Recording, judged: _Judged) -> _Judged:
 def _in_order(
     page: Ink, pieces: Sequence[Piece], leads: Sequence[LeadMatch], fit: Fit
 ) -> tuple[LeadMatch, ...]:
-    """Refuse leads that lie in the next row, as the one that belongs there tells by where it fits.
+    """Refuse leads that lie in another row, as one that is left out tells by where it would fit.
 
     Of two neighbouring rows under each other's name one is found, in the other's place, since rows come in
-    order. The other one is left out and would fit just beyond, which nothing at the found place can show.
+    order. The other one is left out and would fit just beyond. A lead under the name of one that a strip
+    shows as well draws its row onto that strip; what shares the row is left out and would fit where the row
+    belongs. Nothing at the found places can show either.
     """
     standing_out = contrast(without_rules(page, fit.scale.a), CONTRAST_BLUR_PX)
     lines = [[piece for piece in pieces if piece.segment == index] for index in range(len(leads))]
@@ -343,25 +350,35 @@ def _in_order(
         if own and not lost.is_resolved
         for index, lead in enumerate(leads)
         if lead.is_resolved
-        and (lead.segment.start_s, lead.segment.stop_s) == (lost.segment.start_s, lost.segment.stop_s)
+        and _may_lie_instead(lost.segment, lead.segment)
         and _fits_beyond(standing_out, own, lines[index], fit)
     }
     return tuple(_refused(lead, "OTHER_LEAD") if i in refused else lead for i, lead in enumerate(leads))
 
 
+def _may_lie_instead(lost: Segment, found: Segment) -> bool:
+    """Whether the place of a lead can be wrong because of one left out: of its row, or at its time."""
+    return lost.row == found.row or (lost.start_s, lost.stop_s) == (found.start_s, found.stop_s)
+
+
 def _fits_beyond(standing_out: Ink, lost: Sequence[Piece], found: Sequence[Piece], fit: Fit) -> bool:
-    """Whether a left-out row fits about as well between a neighbouring row and the one after that."""
+    """Whether a left-out lead fits about as well beside the row where another one was found.
+
+    That is between a neighbouring row and the one after that, or for a lead of the same row on either side
+    of it, up to the next rows.
+    """
     row, neighbour = lost[0].row, found[0].row
-    if abs(row - neighbour) != 1:
+    if abs(row - neighbour) > 1:
         return False
     heights = dict(zip(fit.rows, fit.row_y_px.tolist(), strict=True))
-    edge = 0.0 if neighbour < row else float(standing_out.shape[0])
-    low, high = sorted((heights[neighbour], heights.get(2 * neighbour - row, edge)))
-    between = slice(max(0, int(low) + SAME_PLACE_PX), max(0, int(high) - SAME_PLACE_PX))
-    profile = height_profile(standing_out, lost, fit)[between]
+    at = heights[neighbour]
+    above, below = heights.get(neighbour - 1, 0.0), heights.get(neighbour + 1, float(standing_out.shape[0]))
+    beyond = ([(above, at)] if row >= neighbour else []) + ([(at, below)] if row <= neighbour else [])
+    profile = height_profile(standing_out, lost, fit)
+    seen = [profile[max(0, int(y) + SAME_PLACE_PX) : max(0, int(z) - SAME_PLACE_PX)] for y, z in beyond]
     line = np.concatenate([fit.line(piece) for piece in found])
     fits = float(look(standing_out, line[:, 0], line[:, 1]).mean())
-    return bool(profile.size) and float(profile.max()) > FITS_BEYOND * fits
+    return float(np.concatenate([*seen, [-np.inf]]).max()) > FITS_BEYOND * fits
 
 
 def _is_other_lead(above: Ink, recording: Recording, segment: Segment, fit: Fit, stroke_px: float) -> bool:
@@ -375,21 +392,21 @@ def _is_other_lead(above: Ink, recording: Recording, segment: Segment, fit: Fit,
     return max(found.values()) > found[segment.lead]
 
 
-def _judge(page: Ink, guess: _Guess, fit: Fit, nominal: Scale) -> _Judged:
+def _judge(page: Ink, layout: Layout, pieces: list[Piece], fit: Fit, nominal: Scale) -> _Judged:
     standing_out = contrast(page, CONTRAST_BLUR_PX)
     leads = [
-        _judge_lead(page, standing_out, segment, [p for p in guess.pieces if p.segment == index], fit)
-        for index, segment in enumerate(guess.layout.segments)
+        _judge_lead(page, standing_out, segment, [p for p in pieces if p.segment == index], fit)
+        for index, segment in enumerate(layout.segments)
     ]
     residuals = [lead.residual for lead in leads if lead.is_resolved]
     limit = float(np.median(residuals)) + MAX_EXCESS_RESIDUAL if residuals else 0.0
     leads = [_refused(lead, "POOR_FIT") if lead.residual > limit else lead for lead in leads]
     if abs(fit.scale.a / nominal.a - 1.0) > TIME_RANGE - END_OF_RANGE:
         leads = [_refused(lead, "SCALE_OUT_OF_RANGE") for lead in leads]
-    page_gap = _page_gap(standing_out, guess.pieces, fit)
+    page_gap = _page_gap(standing_out, pieces, fit)
     if page_gap < MIN_PAGE_GAP:
         leads = [_refused(lead, "PAGE_NOT_UNIQUE") for lead in leads]
-    return _Judged(guess.layout, guess.pieces, fit, page_gap, _refused_if_few(guess.layout, leads))
+    return _Judged(layout, pieces, fit, page_gap, _refused_if_few(layout, leads))
 
 
 def _refused_if_few(layout: Layout, leads: Sequence[LeadMatch]) -> tuple[LeadMatch, ...]:

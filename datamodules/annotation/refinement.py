@@ -17,17 +17,13 @@ from scipy.optimize import minimize
 
 from datamodules.annotation.placement import MIN_ROW_GAP_PX, Placement, increasing_heights
 from datamodules.annotation.templates import Piece, Scale, without_rules
-from datamodules.rendering.strokes import Extents, Runs, column_runs, extents
+from datamodules.rendering.strokes import Runs, column_runs, extents
 
 # PROTOCOL R11: the ranges searched around the nominal scale, a little beyond the 3 % and 5 % it proposes.
 TIME_RANGE = 0.035
 AMPLITUDE_RANGE = 0.06
 MAX_SKEW = 0.02
 INK_RUN_PX = 0.25  # measured on 40 rendered pages, stroke 1 to 4 px
-# Likewise on 36 pages (0.16 +- 0.22 px), and about as much on pages of another drawing program.
-SHORT_OF_TIPS_PX = 0.16
-STEEP = 2.0  # px of height per px of time
-AROUND_STEEP_PX = 3.0
 
 Ink = npt.NDArray[np.float32]
 
@@ -77,6 +73,44 @@ class Fit:
     def line(self, piece: Piece) -> npt.NDArray[np.float64]:
         """(n, 2) scan px of the piece's samples."""
         return self.scale.points(piece) + self.origin(piece)
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A fit as a vector, so scaled that one unit of any entry moves some pixel of the page by about one.
+
+    A search then takes equal steps in all of them. The entries are the start, time scale, skew and amplitude,
+    and the heights of the rows.
+
+    Attributes:
+        time_unit: One over the seconds to the end of the record.
+        mv_unit: One over the millivolts of the highest peaks.
+        rows: Row numbers.
+    """
+
+    time_unit: float
+    mv_unit: float
+    rows: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls, time_s: npt.NDArray[np.float64], mv: npt.NDArray[np.float64], rows: tuple[int, ...]
+    ) -> Numbers:
+        """Choose the units for the points that are fitted; (n,) seconds of the record and millivolts."""
+        peak_mv = float(np.percentile(np.abs(mv), 99))
+        return cls(1.0 / max(float(time_s.max()), 1e-9), 1.0 / max(peak_mv, 1e-9), rows)
+
+    def pack(self, fit: Fit) -> npt.NDArray[np.float64]:
+        """(4 + n_rows,) the fit as a vector."""
+        scale = fit.scale
+        head = [fit.x0_px, scale.a / self.time_unit, scale.c / self.time_unit, scale.d / self.mv_unit]
+        return np.concatenate([head, fit.row_y_px])
+
+    def unpack(self, vector: npt.NDArray[np.float64]) -> Fit:
+        """The fit of a vector."""
+        x0_px, a, c, d = vector[:4].tolist()
+        scale = Scale(a * self.time_unit, c * self.time_unit, d * self.mv_unit)
+        return Fit(scale, x0_px, vector[4:].copy(), self.rows)
 
 
 def start_fit(placement: Placement) -> Fit:
@@ -151,7 +185,8 @@ def fit_pen(ink: Ink, pieces: Sequence[Piece], fit: Fit) -> tuple[Fit, float]:
     """Find stroke width and amplitude together, where the drawn mask differs least from the page.
 
     Blurred lines cannot tell a tall narrow stroke from a short wide one; the drawn mask can, and the sum
-    of squared differences between mask and page is the paper's own measure.
+    of squared differences between mask and page is the paper's own measure. One pen for all strokes leaves
+    the amplitude a percent off; `sharpen` tells it better.
 
     Args:
         ink: (H, W) float32 page.
@@ -162,67 +197,15 @@ def fit_pen(ink: Ink, pieces: Sequence[Piece], fit: Fit) -> tuple[Fit, float]:
         The placement with its amplitude corrected, and the stroke width in px.
     """
     above = ink_above(ink, break_even(ink, pieces, fit))
-    whole = [_Strokes(piece, _columns([piece], fit)) for piece in pieces]
     # To look around, every other piece is enough.
     factor, stroke_px = _best_pen(
-        above, whole[::2], fit, np.arange(0.95, 1.111, 0.03), np.arange(1.0, 7.1, 1.0)
+        above, pieces[::2], fit, np.arange(0.95, 1.111, 0.03), np.arange(1.0, 7.1, 1.0)
     )
     factor, stroke_px = _best_pen(
-        above, whole, fit, factor + np.arange(-0.02, 0.021, 0.02), stroke_px + np.arange(-0.5, 0.51, 0.25)
+        above, pieces, fit, factor + np.arange(-0.02, 0.021, 0.02), stroke_px + np.arange(-0.5, 0.51, 0.25)
     )
     # Ink runs a little beyond the pen, which makes the best-fitting pen slightly too wide.
-    stroke_px = max(1.0, stroke_px - INK_RUN_PX)
-    # Peaks tell the amplitude, and steep strokes have a pen of their own: printers draw them thinner, by
-    # half a stroke at the tip, which is 3 % of a small QRS.
-    parts = [_steep_parts(piece, fit) for piece in pieces]
-    if not any(parts):
-        parts = [[piece] for piece in pieces]
-    steep = [_Strokes(piece, _columns(own, fit)) for piece, own in zip(pieces, parts, strict=True) if own]
-    above = ink_above(
-        ink, break_even(ink, [part for own in parts for part in own], _with_amplitude(fit, factor))
-    )
-    steps = factor + np.arange(-0.04, 0.041, 0.02)
-    factor, steep_px = _best_pen(above, steep, fit, steps, stroke_px * np.arange(0.5, 1.31, 0.2))
-    # A wide pen at a small amplitude agrees nearly as well as a narrow one at a large amplitude: every
-    # amplitude is judged by the pen that suits it, and whole pixels are evened out by a broad parabola.
-    steps = factor + np.arange(-0.02, 0.021, 0.005)
-    found = _agreements(above, steep, fit, steps, steep_px + stroke_px * np.arange(-0.2, 0.21, 0.1))
-    factor = _top(steps, found.max(axis=0))
-    # The tips of a trace hold too little ink to be seen whole.
-    height_px = float(np.median([np.ptp(piece.mv) for piece in pieces])) * abs(fit.scale.d)
-    return _with_amplitude(fit, factor * (1.0 + SHORT_OF_TIPS_PX / max(height_px, 1.0))), stroke_px
-
-
-@dataclass(frozen=True)
-class _Strokes:
-    """The part of a piece that is drawn in some columns; (n,) of the page."""
-
-    piece: Piece
-    columns: npt.NDArray[np.intp]
-
-    def runs(self, trace: Extents, width_px: float) -> Runs:
-        runs = column_runs(trace, width_px)
-        kept = np.isin(runs.column, self.columns)
-        return Runs(runs.column[kept], runs.first_row[kept], runs.stop_row[kept])
-
-
-def _columns(parts: Sequence[Piece], fit: Fit) -> npt.NDArray[np.intp]:
-    x = np.concatenate([fit.line(part)[:, 0] for part in parts])
-    return np.unique(np.rint(x).astype(np.intp))
-
-
-def _steep_parts(piece: Piece, fit: Fit) -> list[Piece]:
-    """Cut out the strokes of a piece that rise or fall faster than they go on, with a little around them."""
-    x, y = fit.line(piece).T
-    is_steep = np.append(np.abs(np.diff(y)) > STEEP * np.diff(x), False)
-    around = max(1, round(AROUND_STEEP_PX / fit.scale.a / float(piece.time_s[1] - piece.time_s[0])))
-    near = np.convolve(is_steep, np.ones(2 * around + 1), mode="same") > 0
-    edges = np.flatnonzero(np.diff(near.astype(np.int8), prepend=0, append=0))
-    return [
-        replace(piece, time_s=piece.time_s[first:stop], mv=piece.mv[first:stop])
-        for first, stop in edges.reshape(-1, 2).tolist()
-        if stop - first > 1
-    ]
+    return _with_amplitude(fit, factor), max(1.0, stroke_px - INK_RUN_PX)
 
 
 def break_even(ink: Ink, pieces: Sequence[Piece], fit: Fit) -> float:
@@ -279,13 +262,13 @@ def agreement(above: Ink, runs: Sequence[Runs], reach_px: tuple[int, int] = (0, 
 
 def _best_pen(
     above: Ink,
-    strokes: Sequence[_Strokes],
+    pieces: Sequence[Piece],
     fit: Fit,
     factors: npt.NDArray[np.float64],
     strokes_px: npt.NDArray[np.float64],
 ) -> tuple[float, float]:
     """Amplitude factor and stroke width with the best agreement, between the ones tried."""
-    found = _agreements(above, strokes, fit, factors, strokes_px)
+    found = _agreements(above, pieces, fit, factors, strokes_px)
     stroke, best = np.unravel_index(int(found.argmax()), found.shape)
     return (
         _between(factors, int(best), found[stroke]),
@@ -295,7 +278,7 @@ def _best_pen(
 
 def _agreements(
     above: Ink,
-    strokes: Sequence[_Strokes],
+    pieces: Sequence[Piece],
     fit: Fit,
     factors: npt.NDArray[np.float64],
     strokes_px: npt.NDArray[np.float64],
@@ -304,20 +287,10 @@ def _agreements(
     found = np.zeros((strokes_px.size, factors.size))
     for place, factor in enumerate(factors):
         scaled = _with_amplitude(fit, factor)
-        traces = [extents(scaled.line(each.piece)) for each in strokes]
+        traces = [extents(scaled.line(piece)) for piece in pieces]
         for row, width_px in enumerate(np.maximum(strokes_px, 1.0)):
-            runs = [each.runs(trace, width_px) for each, trace in zip(strokes, traces, strict=True)]
-            found[row, place] = agreement(above, runs)
+            found[row, place] = agreement(above, [column_runs(trace, width_px) for trace in traces])
     return found
-
-
-def _top(tried: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> float:
-    """Top of the parabola that fits all trials best; the best trial where they form no hill."""
-    middle = tried.mean()
-    bend, slope, _ = np.polyfit(tried - middle, values, 2)
-    if bend >= 0:
-        return float(tried[values.argmax()])
-    return float(np.clip(middle - slope / (2 * bend), tried[0], tried[-1]))
 
 
 def _with_amplitude(fit: Fit, factor: float) -> Fit:
@@ -378,36 +351,23 @@ def look(image: Ink, x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -
 class _Lines:
     """Points of every line, evenly spaced, as linear functions of the fitted numbers.
 
-    The numbers are scaled so that one unit moves some pixel of the page by about one pixel: a search
-    then takes equal steps in all of them.
+    Args:
+        pieces: Pieces whose rows `fit` holds.
+        fit: The placement.
+        spacing_px: Distance of the points along the lines.
     """
 
     def __init__(self, pieces: Sequence[Piece], fit: Fit, spacing_px: float) -> None:
-        self.rows = fit.rows
         samples = [_even_samples(piece, fit.scale, spacing_px) for piece in pieces]
         self.time_s = np.concatenate(
             [time_s + p.start_s for p, (time_s, _) in zip(pieces, samples, strict=True)]
         )
         self.mv = np.concatenate([mv for _, mv in samples])
         self.row = np.repeat([fit.rows.index(p.row) for p in pieces], [len(mv) for _, mv in samples])
-        self.time_unit = 1.0 / max(float(self.time_s.max()), 1e-9)
-        self.mv_unit = 1.0 / max(float(np.percentile(np.abs(self.mv), 99)), 1e-9)
-
-    def pack(self, fit: Fit) -> npt.NDArray[np.float64]:
-        scale = fit.scale
-        head = [fit.x0_px, scale.a / self.time_unit, scale.c / self.time_unit, scale.d / self.mv_unit]
-        return np.concatenate([head, fit.row_y_px])
-
-    def unpack(self, vector: npt.NDArray[np.float64]) -> Fit:
-        scale = Scale(
-            float(vector[1] * self.time_unit),
-            float(vector[2] * self.time_unit),
-            float(vector[3] * self.mv_unit),
-        )
-        return Fit(scale, float(vector[0]), vector[4:].copy(), self.rows)
+        self.numbers = Numbers.of(self.time_s, self.mv, fit.rows)
 
     def xy(self, vector: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        scale = self.unpack(vector).scale
+        scale = self.numbers.unpack(vector).scale
         row_y = vector[4:][self.row]
         x = vector[0] - scale.c / scale.a * row_y + scale.a * self.time_s + scale.b * self.mv
         y = row_y + scale.c * self.time_s + scale.d * self.mv
@@ -425,7 +385,7 @@ def _even_samples(
 
 def _climb(ink: Ink, pieces: Sequence[Piece], fit: Fit, nominal: Scale, step: _Step) -> Fit:
     lines = _Lines(pieces, fit, step.spacing_px)
-    start = lines.pack(fit)
+    start = lines.numbers.pack(fit)
     soft = contrast(ink, step.blur_px)
 
     def missed_contrast(vector: npt.NDArray[np.float64]) -> float:
@@ -439,7 +399,7 @@ def _climb(ink: Ink, pieces: Sequence[Piece], fit: Fit, nominal: Scale, step: _S
         bounds=_bounds(lines, start, nominal, step),
         options={"direc": np.eye(start.size) * 1.5 * step.blur_px, "xtol": 0.02, "ftol": 1e-5, "maxiter": 12},
     )
-    return lines.unpack(np.asarray(found.x))
+    return lines.numbers.unpack(np.asarray(found.x))
 
 
 def _bounds(
@@ -448,9 +408,9 @@ def _bounds(
     """Hold each number near its start, and the scale within the searched range."""
     skew = MAX_SKEW * nominal.a
     searched = (
-        _around(nominal.a, TIME_RANGE, lines.time_unit),
-        (-skew / lines.time_unit, skew / lines.time_unit),
-        _around(nominal.d, AMPLITUDE_RANGE, lines.mv_unit),
+        _around(nominal.a, TIME_RANGE, lines.numbers.time_unit),
+        (-skew / lines.numbers.time_unit, skew / lines.numbers.time_unit),
+        _around(nominal.d, AMPLITUDE_RANGE, lines.numbers.mv_unit),
     )
     reaches = np.full(start.size, step.place_px)
     reaches[1:4] = step.ends_px, step.ends_px, step.peaks_px

@@ -167,18 +167,47 @@ def stamp_ink(
         strength: (cells,) darkness in each cell, 0 to 1.
         trace: `extents(points)` where the caller has them.
     """
-    trace = trace or extents(points)
-    top, bottom = pen_runs(trace, width_px / 2)
+    cover = soft_cover(trace or extents(points), width_px, canvas.shape)
+    dose = (cover.share * strength[cover.cell]).astype(np.float32)
+    np.add.at(canvas, (cover.row, cover.column), dose)
+
+
+@dataclass(frozen=True)
+class Cover:
+    """How much of each pixel a pen covers; a pixel occurs up to twice, and its shares add up.
+
+    Attributes:
+        row: (n,) pixel rows.
+        column: (n,) pixel columns.
+        share: (n,) 0 to 0.5.
+        cell: (n,) cell of the trace the share belongs to.
+    """
+
+    row: npt.NDArray[np.intp]
+    column: npt.NDArray[np.intp]
+    share: npt.NDArray[np.float64]
+    cell: npt.NDArray[np.intp]
+
+
+def soft_cover(trace: Extents, width_px: npt.NDArray[np.float64], shape: tuple[int, ...]) -> Cover:
+    """Give what a pen covers of a page, by fractions of a pixel.
+
+    Args:
+        trace: The extents of the trace.
+        width_px: (cells,) stroke width in each cell.
+        shape: (H, W) of the page; what lies beside it is left out.
+    """
     # Two of the four cells, a quarter column either side of the middle, sample a column well enough.
-    odd = np.arange((trace.first_cell + 1) % 2, trace.high_y.size, 2)
-    columns = (trace.first_cell + odd + 1) // CELLS_PER_PX
-    top, bottom, strength = top[odd], bottom[odd], strength[odd]
+    odd = slice((trace.first_cell + 1) % 2, None, 2)
+    top, bottom = pen_runs(trace, width_px / 2, odd)
+    cells = np.arange(trace.high_y.size)[odd]
     first_row = np.floor(top + 0.5).astype(np.intp)
-    rows, owner = _expand(first_row, np.floor(bottom + 0.5).astype(np.intp) - first_row + 1)
-    cover = np.minimum(bottom[owner], rows + 0.5) - np.maximum(top[owner], rows - 0.5)
-    keep = _inside(canvas.shape, rows, columns[owner])
-    dose = (0.5 * np.clip(cover, 0.0, 1.0) * strength[owner])[keep].astype(np.float32)
-    np.add.at(canvas, (rows[keep], columns[owner][keep]), dose)
+    row, owner = _expand(first_row, np.floor(bottom + 0.5).astype(np.intp) - first_row + 1)
+    cover = np.minimum(bottom[owner], row + 0.5) - np.maximum(top[owner], row - 0.5)
+    column = ((trace.first_cell + cells + 1) // CELLS_PER_PX)[owner]
+    keep = _inside(shape, row, column)
+    share = 0.5 * np.clip(cover[keep], 0.0, 1.0)
+    return Cover(row[keep], column[keep], share, cells[owner][keep])
 
 
 def _expand(

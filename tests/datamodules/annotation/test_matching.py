@@ -122,6 +122,19 @@ def test_two_rows_under_each_others_name_are_both_named():
     assert named["II", 3] == "OTHER_LEAD"
 
 
+def test_a_row_drawn_onto_the_strip_of_another_lead_is_not_accepted():
+    # Under the name of V6 lies the signal of II, which the strip below shows at the same time: the row of V6
+    # is found there, and only aVF, left out of it, tells that the row belongs elsewhere.
+    recording, page, shown = binary_page(4, "6x2+1")
+    first, second = LEADS.index("II"), LEADS.index("V6")
+    mv = recording.mv.copy()
+    mv[[first, second]] = mv[[second, first]]
+    wrong = dataclasses.replace(recording, mv=mv)
+    found = annotate_page(page.image, wrong, [shown], page.geometry.px_per_s, page.geometry.px_per_mv)
+    assert {"II", "V6"} <= {lead.segment.lead for lead in found.unresolved}
+    assert all(lead.segment.row == 5 or lead.segment.lead == "II" for lead in found.unresolved)
+
+
 def test_a_frame_around_the_header_draws_no_lead():
     recording, page, shown = binary_page(2, "six_line")
     framed = page.image.copy()
