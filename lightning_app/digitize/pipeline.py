@@ -22,6 +22,7 @@ from lightning_app.digitize.followed import Followed, consensus, follow_again, f
 from lightning_app.digitize.heights import lines_of, probability_of
 from lightning_app.digitize.layouts import CHECK_RATE_HZ, Hypothesis, rank_hypotheses
 from lightning_app.digitize.lead_ends import SEARCH_S, start_from_ends_seen
+from lightning_app.digitize.lead_names import Place, contradiction, find_words
 from lightning_app.digitize.marks import start_from_marks
 from lightning_app.digitize.mirror import refuse_if_mirrored
 from lightning_app.digitize.printed import NOTHING_SAID, Said, read_lines, what_is_said
@@ -187,6 +188,8 @@ def _digitize(
         confidence.refuse_if_gain_is_unlikely(segments)
     if not confidence.beyond_doubt(checks):
         refuse_if_mirrored(segments)
+    if wanted is None:
+        _refuse_if_names_contradict(followed, calibrated, turns)
     return Digitized(
         mv=assemble(segments, chosen.layout.duration_s),
         rate_hz=RATE_HZ,
@@ -270,6 +273,41 @@ def _numbered_rows(page: Followed, scale: Scale, start_px: float, turns: int) ->
     return NumberedRows(rows, scale)
 
 
+def _refuse_if_names_contradict(page: Followed, calibrated: _Calibrated, turns: int) -> None:
+    """Refuse a page whose printed lead names stand where its layout has other leads.
+
+    Raises:
+        DigitizeRefusal: `LAYOUT_UNKNOWN`.
+    """
+    scale, start_px, chosen = calibrated.scale, calibrated.start_px, calibrated.chosen
+    paper, rows_px = _without_traces(page), page.rows_v_px
+    if chosen.upside_down:
+        paper, rows_px = np.rot90(paper, 2), len(paper) - 1 - rows_px[::-1]
+        start_px = paper.shape[1] - 1 - start_px - DURATION_S * scale.px_per_s
+    words = find_words(paper, _px_per_mm(scale), rows_px)
+    reason = contradiction(words, Place(chosen.layout, rows_px, start_px, scale.px_per_s))
+    if reason is None:
+        return
+    refusal = DigitizeRefusal(
+        "LAYOUT_UNKNOWN",
+        f"its traces would be {chosen.layout.name}, but {reason}",
+        "give the page's layout with --layout",
+    )
+    refusal.rows = _numbered_rows(page, scale, calibrated.start_px, turns)
+    raise refusal
+
+
+def _without_traces(page: Followed) -> NDArray[np.uint8]:
+    """(H, W) uint8, 255 = paper: what is left of the straight page without its traces and grid."""
+    traces = cv2.dilate(page.waveform(-np.inf, np.inf).astype(np.uint8), np.ones((3, 3), np.uint8))
+    share = np.asarray(page.straightening.image(traces.astype(np.float32)), np.float32)
+    return np.asarray(255 * (1 - np.where(share > 0.5, 0, page.dark_without_grid)), np.uint8)
+
+
+def _px_per_mm(scale: Scale) -> float:
+    return scale.px_per_mm[1] if scale.px_per_mm else scale.px_per_mv / GAINS_MM_MV[0]
+
+
 def _start_from_lead_ends(
     page: Followed, chosen: Hypothesis, start_px: float, scale: Scale
 ) -> tuple[float, float] | None:
@@ -291,8 +329,7 @@ def _start_from_marks(
         for v_px, times_s in zip(page.rows_v_px, break_times(chosen), strict=True)
         for time_s in times_s
     ]
-    px_per_mm = scale.px_per_mm[1] if scale.px_per_mm else scale.px_per_mv / GAINS_MM_MV[0]
-    marked_px = start_from_marks(page.dark_without_grid, changes, start_px, scale.px_per_s, px_per_mm)
+    marked_px = start_from_marks(page.dark_without_grid, changes, start_px, scale.px_per_s, _px_per_mm(scale))
     return None if marked_px is None else (marked_px, 1.0)
 
 

@@ -66,7 +66,20 @@ def read_lines(image: NDArray[np.uint8]) -> tuple[str, ...]:
     Returns:
         The lines, in no particular order.
     """
-    return tuple(_ocr()(np.ascontiguousarray(image)).txts or ())
+    # The engine remembers what it was last told to leave out.
+    return tuple(_ocr()(np.ascontiguousarray(image), use_det=True).txts or ())
+
+
+def read_word(image: NDArray[np.uint8]) -> str:
+    """Read an image of one upright word.
+
+    Args:
+        image: (H, W) uint8, 255 = paper, with a margin around the word.
+
+    Returns:
+        Its text, empty if it is none.
+    """
+    return "".join(_ocr()(np.ascontiguousarray(image), use_det=False).txts or ())
 
 
 @cache

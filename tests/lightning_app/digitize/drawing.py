@@ -72,10 +72,18 @@ def _polyline(canvas, points, matrix, stroke_px):
     cv2.polylines(canvas, [scaled.reshape(-1, 1, 2)], False, 255, width, cv2.LINE_8, 4)
 
 
+def _write(canvas, text, xy_px, height_px):
+    x, y = (round(value * SUPERSAMPLING) for value in xy_px)
+    size = height_px * SUPERSAMPLING / 22  # capitals of this typeface are 22 px high at size 1
+    cv2.putText(
+        canvas, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, size, 255, round(height_px * SUPERSAMPLING / 8)
+    )
+
+
 def draw(
     mv, rows=FOUR_LINE, *, px_per_s=100.0, px_per_mv=40.0, width=1120, height=886, x0_px=61.3, stroke_px=3.0,
     px_per_mm=4.0, grid=("thin", "thick"), grid_ink=0.35, degrees=0.0, stretch=(1.0, 1.0), binary=True,
-    pulse=False, noise=0.0, keep=1.0, seed=0,
+    pulse=False, names=False, noise=0.0, keep=1.0, seed=0,
 ):  # fmt: skip
     """Paint ten seconds. `keep` is the share of grid pixels left, `noise` the share of pepper and salt."""
     rng = np.random.default_rng(seed)
@@ -90,6 +98,8 @@ def draw(
             values = mv[LEADS.index(lead), j * n : (j + 1) * n + 1]
             x = x0_px + (j * n + np.arange(len(values))) / 500 * px_per_s
             _polyline(trace, np.stack([x, y - values * px_per_mv], 1), matrix, stroke_px)
+            if names:
+                _write(marks, lead, matrix @ (x[0] + px_per_mm, y - 0.45 * pitch_px, 1.0), 3.0 * px_per_mm)
         if pulse:
             x = x0_px + 0.2 * px_per_s * (np.array([-0.3, 0, 0, 1, 1, 1.3]) - 1.6)
             _polyline(
