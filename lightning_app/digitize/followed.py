@@ -214,12 +214,10 @@ def follow_page(
     slope = -plan.matrix[1, 0] / plan.matrix[1, 1]  # along it v stays the same
     levelled = _levelled(probability, slope)
     rows = find_rows(clean_mask(levelled)) or slanted
-    paths = follow_rows(levelled, rows.y_px, rows.pitch_px)
+    paths = follow_rows(levelled, rows.y_px, rows.pitch_px, may_share=True)
     _refuse_if_mostly_bare(levelled, paths)
-    own = has_own_path(paths, rows.y_px)
-    if not own.all():
-        rows = replace(rows, y_px=rows.y_px[own])
-        paths = follow_rows(levelled, rows.y_px, rows.pitch_px)
+    rows = replace(rows, y_px=rows.y_px[has_own_path(paths, rows.y_px)])
+    paths = follow_rows(levelled, rows.y_px, rows.pitch_px)
     followed = Followed(
         straightening=plan,
         grid=grid,

@@ -56,7 +56,12 @@ class Edges:
 
 
 def follow_rows(
-    probability: Array, y_px: NDArray[np.float64], pitch_px: float, breaks: Sequence[Sequence[int]] = ()
+    probability: Array,
+    y_px: NDArray[np.float64],
+    pitch_px: float,
+    breaks: Sequence[Sequence[int]] = (),
+    *,
+    may_share: bool = False,
 ) -> NDArray[np.intp]:
     """Follow every row from the left to the right side of a straight page.
 
@@ -65,6 +70,7 @@ def follow_rows(
         y_px: (n,) usual level of each row.
         pitch_px: Distance of the rows.
         breaks: Per row the columns where another lead begins: the path may jump there for nothing.
+        may_share: Rows may run along the trace of another one: that is how those without one are told.
 
     Returns:
         (n, W) y of each row's path in each column.
@@ -80,6 +86,8 @@ def follow_rows(
     for row, columns in enumerate(breaks):
         is_break[list(columns), row] = True
     paths = _cheapest(paper, paper + pull, is_break)
+    if may_share:
+        return paths + (centre - reach)[:, None]
     claimed = _claimed(paths + (centre - reach)[:, None], centre, reach)
     at = np.arange(paths.shape[1]), np.arange(len(paths))[:, None], paths
     astray = claimed[at].any(axis=1)

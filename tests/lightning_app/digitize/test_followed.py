@@ -6,6 +6,7 @@ from datamodules.layout import known_layouts
 from lightning_app.digitize.followed import has_own_path
 from lightning_app.digitize.pipeline import digitize_page
 from lightning_app.digitize.results import Digitized
+from lightning_app.digitize.trace import follow_rows
 from tests.lightning_app.digitize.drawing import as_page, draw, heart
 
 
@@ -14,6 +15,17 @@ def test_of_two_rows_on_one_trace_the_nearer_one_stays():
     paths = np.stack([trace, trace + 1, other])
     assert has_own_path(paths, np.array([92.0, 211.0, 412.0])).tolist() == [False, True, True]
     assert has_own_path(paths, np.array([205.0, 300.0, 412.0])).tolist() == [True, False, True]
+
+
+def test_a_remark_beside_a_trace_is_told_by_the_trace_that_its_row_follows():
+    ink = np.zeros((120, 300), np.float32)
+    ink[39:42] = 1
+    ink[66:74, 20:60:4] = 1  # letters
+    ink[39:74, 60:62] = 1  # joined to the trace by a stroke of it
+    levels = np.array([40.0, 70.0])
+    freely = follow_rows(ink, levels, 30.0, may_share=True)
+    assert has_own_path(freely, levels).tolist() == [True, False]
+    assert has_own_path(follow_rows(ink, levels, 30.0), levels).all()  # kept apart it would look like a row
 
 
 def test_rows_that_meet_for_a_while_keep_their_own_traces():
