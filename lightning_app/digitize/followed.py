@@ -26,6 +26,7 @@ from lightning_app.digitize.scale import makes_sense
 from lightning_app.digitize.trace import (
     Edges,
     follow_rows,
+    keep_apart,
     pen_line,
     pen_radius_px,
     run_around,
@@ -214,10 +215,12 @@ def follow_page(
     slope = -plan.matrix[1, 0] / plan.matrix[1, 1]  # along it v stays the same
     levelled = _levelled(probability, slope)
     rows = find_rows(clean_mask(levelled)) or slanted
-    paths = follow_rows(levelled, rows.y_px, rows.pitch_px, may_share=True)
-    _refuse_if_mostly_bare(levelled, paths)
-    rows = replace(rows, y_px=rows.y_px[has_own_path(paths, rows.y_px)])
     paths = follow_rows(levelled, rows.y_px, rows.pitch_px)
+    _refuse_if_mostly_bare(levelled, paths)
+    # Rows without a trace tell themselves by following another one's, so they are told before that costs.
+    own = has_own_path(paths, rows.y_px)
+    rows = replace(rows, y_px=rows.y_px[own])
+    paths = keep_apart(levelled, paths[own], rows.y_px, rows.pitch_px)
     followed = Followed(
         straightening=plan,
         grid=grid,
@@ -274,7 +277,9 @@ def follow_again(followed: Followed, breaks: Sequence[Sequence[int]]) -> Followe
     """Follow the rows, knowing the columns in which each goes on with another lead."""
     if not any(len(columns) for columns in breaks):
         return _with_paths(followed, followed.paths)
-    paths = follow_rows(followed.levelled, followed.rows_y_px, followed.pitch_px, breaks)
+    rows = followed.rows_y_px, followed.pitch_px
+    paths = follow_rows(followed.levelled, *rows, breaks)
+    paths = keep_apart(followed.levelled, paths, *rows, breaks)
     return _with_paths(followed, paths)
 
 

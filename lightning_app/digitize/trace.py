@@ -1,8 +1,8 @@
 """From probability to trace: one path per row, its edges, and the line the pen followed.
 
 1. `follow_rows`: dynamic programming finds for every row the way from left to right through the map that
-   costs least. Moving through ink is nearly free, vertically as well, so QRS strokes are kept; paper costs,
-   and so does running along the trace of another row, onto which a stroke may lead.
+   costs least. Moving through ink is nearly free, vertically as well, so QRS strokes are kept; paper costs.
+   `keep_apart`: so does running along the trace of another row, onto which a stroke may lead.
 2. `trace_edges`: in every column the run of ink around the path gives an upper and a lower edge, to a
    fraction of a pixel. Where rows share a run it is divided between them (`shared_ink`).
 3. `pen_line`: a pen of radius r turns the line y(t) into a band whose edges are y's erosion and dilation by
@@ -56,45 +56,82 @@ class Edges:
 
 
 def follow_rows(
-    probability: Array,
-    y_px: NDArray[np.float64],
-    pitch_px: float,
-    breaks: Sequence[Sequence[int]] = (),
-    *,
-    may_share: bool = False,
+    probability: Array, y_px: NDArray[np.float64], pitch_px: float, breaks: Sequence[Sequence[int]] = ()
 ) -> NDArray[np.intp]:
-    """Follow every row from the left to the right side of a straight page.
+    """Follow every row for itself from the left to the right side of a straight page.
 
     Args:
         probability: (H, W) float32 in [0, 1].
         y_px: (n,) usual level of each row.
         pitch_px: Distance of the rows.
         breaks: Per row the columns where another lead begins: the path may jump there for nothing.
-        may_share: Rows may run along the trace of another one: that is how those without one are told.
 
     Returns:
         (n, W) y of each row's path in each column.
     """
-    reach = int(np.ceil(REACH_PITCHES * pitch_px))
-    centre = np.round(y_px).astype(np.intp)
+    paper, pull = _costs(probability, y_px, pitch_px)
+    offsets = _cheapest(paper, paper + pull, _is_break(breaks, paper))
+    return offsets + _window_tops(y_px, pitch_px)
+
+
+def keep_apart(
+    probability: Array,
+    paths: NDArray[np.intp],
+    y_px: NDArray[np.float64],
+    pitch_px: float,
+    breaks: Sequence[Sequence[int]] = (),
+) -> NDArray[np.intp]:
+    """Follow those rows once more that ran along the trace of another one.
+
+    Args:
+        probability: As for `follow_rows`.
+        paths: (n, W) from it.
+        y_px: As for it.
+        pitch_px: As for it.
+        breaks: As for it.
+
+    Returns:
+        (n, W) y of each row's path in each column.
+    """
+    tops = _window_tops(y_px, pitch_px)
+    claimed = _claimed(paths, np.round(y_px).astype(np.intp), _reach_px(pitch_px))
+    at = np.arange(paths.shape[1]), np.arange(len(paths))[:, None], paths - tops
+    astray = np.flatnonzero(claimed[at].any(axis=1))
+    if len(astray) == 0:
+        return paths
+    paper, pull = _costs(probability, y_px[astray], pitch_px)
+    standing = (paper + pull + CLAIMED * claimed[:, astray]).astype(np.float32)
+    apart = paths.copy()
+    is_break = _is_break([breaks[row] for row in astray.tolist()] if breaks else (), paper)
+    apart[astray] = _cheapest(paper, standing, is_break) + tops[astray]
+    return apart
+
+
+def _reach_px(pitch_px: float) -> int:
+    return int(np.ceil(REACH_PITCHES * pitch_px))
+
+
+def _window_tops(y_px: NDArray[np.float64], pitch_px: float) -> NDArray[np.intp]:
+    """(n, 1) y of the first pixel of each row's window."""
+    return (np.round(y_px).astype(np.intp) - _reach_px(pitch_px))[:, None]
+
+
+def _costs(probability: Array, y_px: NDArray[np.float64], pitch_px: float) -> tuple[Array, Array]:
+    """Of each row's window (W, n, window) 1 = paper, 0 = ink; (window,) the cost of being off its level."""
+    reach = _reach_px(pitch_px)
     offset = np.arange(-reach, reach + 1)
     padded = np.pad(probability, ((reach + 1, reach + 1), (0, 0)))
-    window = padded.T[:, centre[:, None] + offset[None] + reach + 1]  # (W, n, 2 reach + 1)
-    paper = 1 - np.clip(window / np.float32(FULL_INK), 0, 1)
+    centre = np.round(y_px).astype(np.intp)
+    window = padded.T[:, centre[:, None] + offset[None] + reach + 1]
     pull = (np.float32(PULL / pitch_px) * np.abs(offset)).astype(np.float32)
-    is_break = np.zeros(window.shape[:2], dtype=np.bool_)
+    return 1 - np.clip(window / np.float32(FULL_INK), 0, 1), pull
+
+
+def _is_break(breaks: Sequence[Sequence[int]], paper: Array) -> NDArray[np.bool_]:
+    is_break = np.zeros(paper.shape[:2], dtype=np.bool_)
     for row, columns in enumerate(breaks):
         is_break[list(columns), row] = True
-    paths = _cheapest(paper, paper + pull, is_break)
-    if may_share:
-        return paths + (centre - reach)[:, None]
-    claimed = _claimed(paths + (centre - reach)[:, None], centre, reach)
-    at = np.arange(paths.shape[1]), np.arange(len(paths))[:, None], paths
-    astray = claimed[at].any(axis=1)
-    if astray.any():
-        cost = paper[:, astray] + pull + np.float32(CLAIMED) * claimed[:, astray]
-        paths[astray] = _cheapest(paper[:, astray], cost, is_break[:, astray])
-    return paths + (centre - reach)[:, None]
+    return is_break
 
 
 def _claimed(paths: NDArray[np.intp], levels: NDArray[np.intp], reach: int) -> NDArray[np.bool_]:
@@ -112,9 +149,8 @@ def _claimed(paths: NDArray[np.intp], levels: NDArray[np.intp], reach: int) -> N
     away = np.abs(paths - levels[:, None])
     for row, level in enumerate(levels):
         seen_at = paths - level
-        theirs = (away < np.abs(seen_at)) & (
-            np.abs(seen_at) <= reach - CLAIM_PX
-        )  # its own is as far as itself
+        # A row's own path is no nearer to its level than to its level.
+        theirs = (away < np.abs(seen_at)) & (np.abs(seen_at) <= reach - CLAIM_PX)
         other, column = np.nonzero(theirs)
         for shift in range(-CLAIM_PX, CLAIM_PX + 1):
             claimed[column, row, seen_at[other, column] + reach + shift] = True

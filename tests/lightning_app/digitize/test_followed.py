@@ -6,7 +6,7 @@ from datamodules.layout import known_layouts
 from lightning_app.digitize.followed import has_own_path
 from lightning_app.digitize.pipeline import digitize_page
 from lightning_app.digitize.results import Digitized
-from lightning_app.digitize.trace import follow_rows
+from lightning_app.digitize.trace import follow_rows, keep_apart
 from tests.lightning_app.digitize.drawing import as_page, draw, heart
 
 
@@ -23,9 +23,11 @@ def test_a_remark_beside_a_trace_is_told_by_the_trace_that_its_row_follows():
     ink[66:74, 20:60:4] = 1  # letters
     ink[39:74, 60:62] = 1  # joined to the trace by a stroke of it
     levels = np.array([40.0, 70.0])
-    freely = follow_rows(ink, levels, 30.0, may_share=True)
+    freely = follow_rows(ink, levels, 30.0)
     assert has_own_path(freely, levels).tolist() == [True, False]
-    assert has_own_path(follow_rows(ink, levels, 30.0), levels).all()  # kept apart it would look like a row
+    assert has_own_path(
+        keep_apart(ink, freely, levels, 30.0), levels
+    ).all()  # kept apart it would look like a row
 
 
 def test_rows_that_meet_for_a_while_keep_their_own_traces():

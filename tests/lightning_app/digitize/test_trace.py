@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lightning_app.digitize.trace import follow_rows, pen_line, pen_radius_px, trace_edges
+from lightning_app.digitize.trace import follow_rows, keep_apart, pen_line, pen_radius_px, trace_edges
 
 FINE = 50
 
@@ -18,6 +18,10 @@ def band(y, radius_px):
         half = np.sqrt(np.maximum(radius_px**2 - (x[near] - column) ** 2, 0))
         ink[:, column] = ((rows[:, None] >= y[near] - half) & (rows[:, None] < y[near] + half)).any(axis=1)
     return ink.astype(np.float32)
+
+
+def followed(ink, levels, pitch_px):
+    return keep_apart(ink, follow_rows(ink, levels, pitch_px), levels, pitch_px)
 
 
 def spike(width_px, height_px, columns=120, at=60.0, level=80.0):
@@ -54,7 +58,7 @@ def test_rows_that_cross_keep_their_own_way():
     both = np.zeros((120, 120), np.float32)
     for layer in (ink, other):
         both[: len(layer)] = np.maximum(both[: len(layer)], layer)
-    paths = follow_rows(both, np.array([40.0, 90.0]), 50.0)
+    paths = followed(both, np.array([40.0, 90.0]), 50.0)
     for at in (10, 30, 50, 70, 110):
         assert abs(paths[0, at] - 40) <= 1
         assert abs(paths[1, at] - 90) <= 1
@@ -70,7 +74,7 @@ def test_spikes_that_touch_keep_their_heights():
     both = np.zeros((160, 120), np.float32)
     for layer in (band(upper, 1.0), band(lower, 1.0)):
         both[: len(layer)] = np.maximum(both[: len(layer)], layer)
-    edges = trace_edges(both, follow_rows(both, np.array([40.0, 110.0]), 70.0))
+    edges = trace_edges(both, followed(both, np.array([40.0, 110.0]), 70.0))
     for band_read, y in zip(edges, (upper, lower), strict=True):
         assert band_read.shared.any()
         _, line = pen_line(band_read.top, band_read.bottom, 1.0)
@@ -90,7 +94,7 @@ def test_spikes_of_three_rows_in_one_run_keep_their_heights():
     levels = (80.0, 130.0, 180.0)
     spikes = [spike(5.0, 60.0, at=55.0 + 5 * k, level=level) for k, level in enumerate(levels)]
     ink = together(*(band(y, 1.0) for y in spikes))
-    edges = trace_edges(ink, follow_rows(ink, np.array(levels), 50.0))
+    edges = trace_edges(ink, followed(ink, np.array(levels), 50.0))
     for row, level in zip(edges, levels, strict=True):
         assert row.shared.any()
         assert level - np.nanmin(row.top) == pytest.approx(60, abs=15)
@@ -100,7 +104,7 @@ def test_spikes_of_three_rows_in_one_run_keep_their_heights():
 def test_a_run_is_shared_by_a_faint_and_a_strong_row():
     faint, strong = spike(5.0, -45.0, at=58.0, level=40.0), spike(5.0, 45.0, at=61.0, level=110.0)
     ink = together(0.4 * band(faint, 1.0), band(strong, 1.0))
-    edges = trace_edges(ink, follow_rows(ink, np.array([40.0, 110.0]), 70.0))
+    edges = trace_edges(ink, followed(ink, np.array([40.0, 110.0]), 70.0))
     assert np.nanmax(edges[0].bottom) == pytest.approx(85, abs=12)
     assert np.nanmin(edges[1].top) == pytest.approx(65, abs=12)
 
@@ -110,7 +114,9 @@ def test_a_path_that_a_stroke_leads_onto_another_trace_comes_back():
     ink[39:42] = ink[99:102] = 1
     ink[39:102, 100:102] = 1  # a stroke of the upper row that reaches the lower one
     ink[39:42, 102:] = 0.2  # behind it the upper row is faint
-    paths = follow_rows(ink, np.array([40.0, 100.0]), 60.0)
+    freely = follow_rows(ink, np.array([40.0, 100.0]), 60.0)
+    paths = keep_apart(ink, freely, np.array([40.0, 100.0]), 60.0)
+    assert (np.abs(freely[0, 102:] - 100) <= 1).all()
     assert (np.abs(paths[0, 102:] - 40) <= 1).all()
     assert (np.abs(paths[1] - 100) <= 1).all()
 
