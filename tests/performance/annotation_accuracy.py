@@ -3,13 +3,14 @@
 Pages of real recordings (PTB-XL of ../shared) are rendered with known places, in all nine layouts, and looked
 for with the scale before stretching, so up to 3 % off on both axes. Besides the right signal: another
 patient's, three leads of another patient, and two leads of one patient under each other's names, of which
-none may be accepted.
+none may be accepted. `coloured` are the six pages of ../shared, turned grey and thresholded to 1 bit.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,13 +20,15 @@ import numpy as np
 
 from datamodules.annotation.matching import Annotation, LeadMatch, annotate_page
 from datamodules.layout import LEADS, Layout, known_layouts
+from datamodules.page import read_page
 from datamodules.rendering import binary
 from datamodules.rendering.make import as_printed
 from datamodules.rendering.pages import RenderedPage
-from datamodules.signals import Recording, choose_records, open_signals
+from datamodules.signals import Recording, choose_records, open_signals, to_recording
+from datamodules.wfdb_files import read_record
 from tests.shared import SHARED
 
-TRIALS = ("declared", "undeclared", "stranger", "three", "swapped")
+TRIALS = ("declared", "undeclared", "stranger", "three", "swapped", "coloured")
 STEP = 0.01  # of amplitude; of time it is 0.005 (PROTOCOL R11)
 
 
@@ -44,6 +47,9 @@ class Tally:
     amplitude_off: list[float] = field(default_factory=list)
     dice: list[float] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
+    gaps: list[float] = field(default_factory=list)  # of right leads
+    wrong_gaps: list[float] = field(default_factory=list)
+    page_gaps: list[float] = field(default_factory=list)
 
     def __str__(self) -> str:
         lines = [
@@ -51,14 +57,21 @@ class Tally:
             f"{self.wrong_accepted} of {self.wrong} wrong ones accepted, {self.other_layout} other layouts, "
             f"CPU a page {np.mean(self.cpu_s):.2f} s, at most {max(self.cpu_s):.2f} s"
         ]
-        if self.dice:
+        for what, gaps in (
+            ("right leads", self.gaps),
+            ("wrong leads", self.wrong_gaps),
+            ("pages", self.page_gaps),
+        ):
+            if len(gaps):
+                lines.append(f"  gaps of {what}: {np.nanmin(gaps):.3f} to {np.nanmax(gaps):.3f}")
+        if self.time_off:
             lines.append(
                 f"  place off by {max(self.place_px):.2f} px at most, "
                 f"{np.mean(np.array(self.place_px) <= 1):.4f} within 1; "
                 f"time scale {100 * max(self.time_off):.3f} % at most; amplitude "
                 f"{100 * max(self.amplitude_off):.2f} % at most, "
-                f"{np.mean(np.array(self.amplitude_off) <= STEP):.4f} within a step; "
-                f"Dice {np.mean(self.dice):.4f}, lowest {min(self.dice):.3f}"
+                f"{np.mean(np.array(self.amplitude_off) <= STEP):.4f} within a step"
+                + (f"; Dice {np.mean(self.dice):.4f}, lowest {min(self.dice):.3f}" if self.dice else "")
             )
         return "\n".join(lines)
 
@@ -75,6 +88,10 @@ def main() -> None:
     numbers = range(options.first, options.first + options.pages)
     for trial in options.trial or TRIALS:
         tally = Tally()
+        if trial == "coloured":
+            _try_coloured(tally)
+            print(f"{trial}: {tally}", flush=True)
+            continue
         for number, page, recording, layout, other in _pages(numbers):
             _try(trial, tally, number, page, recording, layout, other, options.details)
         print(f"{trial}: {tally}", flush=True)
@@ -114,12 +131,14 @@ def _try(
     tally.cpu_s.append(time.process_time() - started)
     tally.pages += 1
     tally.other_layout += found.layout.name != layout.name
+    tally.page_gaps.append(found.page_gap)
     for lead in found.leads:
         is_wrong = lead.segment.lead in wrong_leads
         tally.wrong += is_wrong
         tally.leads += not is_wrong
         tally.found += lead.is_resolved and not is_wrong
         tally.wrong_accepted += lead.is_resolved and is_wrong
+        (tally.wrong_gaps if is_wrong else tally.gaps).append(lead.gap)
         if details and lead.is_resolved == is_wrong:
             judged = "accepted" if lead.is_resolved else lead.reason
             print(f"  {number} {layout.name} {lead.segment} {judged} gap {lead.gap:.3f} {page.grid}")
@@ -127,6 +146,32 @@ def _try(
             tally.place_px.append(_distance_px(page, lead))
     if not wrong_leads and found.geometry is not None:
         _measure(tally, number, page, found, details)
+
+
+def _try_coloured(tally: Tally) -> None:
+    folder = SHARED / "pages" / "ludb"
+    drawn = json.loads((folder / "geometry.json").read_text())
+    for path in sorted(folder.glob("*.png")):
+        grey = read_page(path).ink
+        recording = to_recording(read_record(path.with_suffix("")), path.stem)
+        for ink in (grey, np.asarray(cv2.threshold(grey, 0, 255, cv2.THRESH_OTSU)[1])):
+            started = time.process_time()
+            found = annotate_page(
+                ink, recording, list(known_layouts().values()), drawn["px_per_s"], drawn["px_per_mV"]
+            )
+            tally.cpu_s.append(time.process_time() - started)
+            tally.pages += 1
+            tally.other_layout += found.layout.name != "3x4+1"
+            tally.page_gaps.append(found.page_gap)
+            tally.time_off.append(abs(found.time_scale - 1))
+            tally.amplitude_off.append(abs(found.amplitude_scale - 1))
+            for lead in found.leads:
+                tally.leads += 1
+                tally.found += lead.is_resolved
+                tally.gaps.append(lead.gap)
+                x_px = drawn["x0"] + lead.segment.start_s * drawn["px_per_s"]
+                off_px = (lead.x_px - x_px, lead.y_px - drawn["rows_baseline_y"][lead.segment.row])
+                tally.place_px.append(float(np.abs(off_px).max()))
 
 
 def _given(
