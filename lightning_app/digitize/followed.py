@@ -209,7 +209,7 @@ def follow_page(
         grid_ink,
         probability >= WAVEFORM,
         skew_deg=slanted.skew_deg,
-        plausible=lambda grid: makes_sense(grid, row_px),
+        sense=lambda grid: makes_sense(grid, row_px),
     )
     plan = straighten((probability.shape[0], probability.shape[1]), grid, slanted.skew_deg)
     slope = -plan.matrix[1, 0] / plan.matrix[1, 1]  # along it v stays the same

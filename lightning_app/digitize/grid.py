@@ -23,8 +23,10 @@ MAX_SKEW_DEG = 7.0
 MIN_PEAK = 6.0  # peak over the local median of the spectrum's magnitude; noise alone stays below 4.5
 MAX_SHEAR_DEG = 1.0
 MAX_TURN_OFF_DEG = 1.0
+NEAR_PITCH = 0.06  # by which the families of a paper differ
 MAX_ANISOTROPY = 0.3  # papers, scanners and screens stretch one way: LUDB pages by 4 %, faxes by more
 CANDIDATES = 4
+SOME_SENSE = 0.5
 LINES_PER_CELL = 5
 ENOUGH_PX = 4_000_000  # 8 px/mm on A4: more pixels tell no more of a grid and take longer
 BLOCK_PX = 8  # lines are averaged over this length before the transform: they lean by MAX_SKEW_DEG at most
@@ -79,7 +81,7 @@ def measure_grid(
     trace: NDArray[np.bool_],
     *,
     skew_deg: float | None = None,
-    plausible: Callable[[Grid], bool] = lambda grid: True,
+    sense: Callable[[Grid], float] = lambda grid: 1.0,
     max_shear_deg: float = MAX_SHEAR_DEG,
 ) -> Grid:
     """Find both line families of a page.
@@ -89,8 +91,8 @@ def measure_grid(
         trace: (H, W) bool, pixels that belong to the waveform and are left out.
         skew_deg: Turn of the page as the traces show it, good to a degree. Scanned fine grids make
             moire of their own, at half their turn and as regular as they are; only this tells them apart.
-        plausible: Whether a grid makes sense of the page. Halftone dots form regular lines too; where some
-            candidates make sense, the others are not looked at.
+        sense: How much sense a grid makes of the page, 0 to 1. Halftone dots form regular lines too; where
+            some candidates make sense, the others are not looked at.
         max_shear_deg: How far from a right angle the families may cross.
 
     Returns:
@@ -100,12 +102,11 @@ def measure_grid(
     lying = [comb for comb in _coarse_combs(flat) if _turn_fits(Grid(None, comb), skew_deg)]
     standing = [_transposed(comb) for comb in _coarse_combs(np.ascontiguousarray(flat.T))]
     standing = [comb for comb in standing if _turn_fits(Grid(comb, None), skew_deg)]
-    pairs = [Grid(x, y) for x in standing for y in lying if _agree(x, y, max_shear_deg)]
+    pairs = [pair for x in standing for y in lying for pair in _pairs_of(x, y) if _agree(pair, max_shear_deg)]
     # Without a partner to vouch for it a family must be beyond doubt.
     alone = [Grid(x, None) for x in standing] + [Grid(None, y) for y in lying]
     alone = [grid for grid in alone if grid.strength > 2 * MIN_PEAK]
-    usable = [g for g in pairs if plausible(g)] or [g for g in alone if plausible(g)] or pairs or alone
-    best = max(usable, key=lambda grid: grid.strength, default=Grid(None, None))
+    best = max(_usable(pairs, alone, sense), key=lambda grid: grid.strength, default=Grid(None, None))
     x = None if best.x is None else _transposed(_refined(np.ascontiguousarray(flat.T), _transposed(best.x)))
     y = None if best.y is None else _refined(flat, best.y)
     return Grid(x, y)
@@ -155,10 +156,41 @@ def _turn_fits(grid: Grid, skew_deg: float | None) -> bool:
     return abs(turn) <= MAX_SKEW_DEG and (skew_deg is None or abs(turn - skew_deg) < MAX_TURN_OFF_DEG)
 
 
-def _agree(x: Comb, y: Comb, max_shear_deg: float) -> bool:
+def _usable(pairs: list[Grid], alone: list[Grid], sense: Callable[[Grid], float]) -> list[Grid]:
+    """The candidates that make the most sense; two families that make some outdo one that makes more."""
+    makes = [(sense(grid), grid) for grid in pairs]
+    for least in (1.0, SOME_SENSE):
+        sensible = [grid for how_much, grid in makes if how_much >= least]
+        if sensible:
+            return sensible
+    return [grid for grid in alone if sense(grid) >= 1.0] or pairs or alone
+
+
+def _pairs_of(x: Comb, y: Comb) -> list[Grid]:
+    """Two families as they are, and with the finer one's pitch for one that was found at a multiple of it.
+
+    Where every other line of a worn grid happens to be darker, that is what repeats.
+    """
+    pairs = [Grid(x, y)]
+    pairs += [Grid(part, y) for part in _parts(x, y.period_px)]
+    return pairs + [Grid(x, part) for part in _parts(y, x.period_px)]
+
+
+def _parts(comb: Comb, like_px: float) -> list[Comb]:
+    return [
+        replace(comb, period_px=comb.period_px / n, has_fifth=None, harmonics=of_part)
+        for n in (2, 3, 4)
+        if abs(comb.period_px / n / like_px - 1) < NEAR_PITCH
+        and (of_part := tuple(k // n for k in comb.harmonics if k % n == 0))
+    ]
+
+
+def _agree(pair: Grid, max_shear_deg: float) -> bool:
     """Same turn, and one pitch or five times it."""
-    turn = abs(Grid(x, None).skew_deg - Grid(None, y).skew_deg)  # type: ignore[operator]
-    ratio = x.period_px / y.period_px
+    assert pair.x is not None
+    assert pair.y is not None
+    turn = abs(Grid(pair.x, None).skew_deg - Grid(None, pair.y).skew_deg)  # type: ignore[operator]
+    ratio = pair.x.period_px / pair.y.period_px
     return turn < max_shear_deg and any(abs(ratio / r - 1) < MAX_ANISOTROPY for r in (0.2, 1.0, 5.0))
 
 

@@ -28,6 +28,8 @@ NEAR_PX = 1.0  # of the best place, places count by how likely they are
 SEEN = 0.2  # of a map's peak, for an end to count as seen
 # Of all ends: leads that join without a gap show none. Rendered pages with so many were right to 4 ms.
 ENOUGH = 0.4
+ONLY = np.ones(1)
+STRETCHES = 1.0 + np.arange(-0.02, 0.0201, 0.00025)  # a quarter of a pixel at the end of ten seconds
 
 Array = NDArray[np.float32]
 Profiles = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -46,6 +48,21 @@ class LeadEnd:
     row: int
     time_s: float
     is_begin: bool
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a record begins by the ends of its leads.
+
+    Attributes:
+        offset_px: From where it was thought to begin, positive = further right.
+        stretch: Its pixels per second over those it was thought to have.
+        agreement: Share of the ends that are seen there, over what is enough; at most 1.
+    """
+
+    offset_px: float
+    stretch: float
+    agreement: float
 
 
 def profiles_of(lines: Array, paths: NDArray[np.intp], bands: Sequence[Edges]) -> tuple[Profiles, ...]:
@@ -74,31 +91,49 @@ def _profiles(maps: Array, path: NDArray[np.intp], band: Edges) -> Profiles:
 
 
 def start_from_ends_seen(
-    profiles: Sequence[Profiles], columns: Sequence[float], ends: Sequence[LeadEnd], reach_px: float
-) -> tuple[float, float]:
-    """How far from where it was thought to be the record begins.
+    profiles: Sequence[Profiles],
+    columns: Sequence[float],
+    ends: Sequence[LeadEnd],
+    px_per_s: float,
+    *,
+    is_scale_sure: bool = True,
+) -> Start:
+    """Where the record begins, and how long it is where only the ends of the rows have told that.
 
     Args:
         profiles: From `profiles_of`.
         columns: Per end the column where it would lie.
         ends: Which ends they are.
-        reach_px: How far to look.
+        px_per_s: Scale by which they would lie there.
+        is_scale_sure: Whether that scale comes from a grid or the user. Rows of which some ends are lost
+            among pulses and specks are off by a percent.
 
     Returns:
-        Offset in px, positive = further right; share of the ends that are seen there, over what is enough.
+        How far from where it was thought to be the record begins, and its scale.
     """
+    reach_px = SEARCH_S * px_per_s
     offsets = np.arange(-reach_px, reach_px + STEP_PX, STEP_PX)
-    seen = np.stack(
-        [
-            _between(profiles[end.row][not end.is_begin], x + offsets)
-            for x, end in zip(columns, ends, strict=True)
-        ]
-    )
-    likely = np.log(FLOOR + seen**SHARPNESS).sum(axis=0) - INK_WEIGHT * np.log1p((offsets / INK_PX) ** 2)
-    near = np.abs(offsets - offsets[likely.argmax()]) <= NEAR_PX
-    offset = float(np.average(offsets[near], weights=np.exp(likely[near] - likely.max())))
-    agree = seen[:, np.abs(offsets - offset) <= 1.0].max(axis=1) >= SEEN
-    return offset, min(1.0, float(agree.mean()) / ENOUGH)
+    stretches = ONLY if is_scale_sure else STRETCHES
+    likely = -INK_WEIGHT * np.log1p((offsets / INK_PX) ** 2) * np.ones((len(stretches), 1))
+    for x, end in zip(columns, ends, strict=True):
+        longer_px = (stretches - 1) * end.time_s * px_per_s
+        likely += np.log(FLOOR + _seen(profiles, end, x + longer_px[:, None] + offsets) ** SHARPNESS)
+    best, at = np.unravel_index(int(likely.argmax()), likely.shape)
+    near = np.abs(offsets - offsets[at]) <= NEAR_PX
+    offset = float(np.average(offsets[near], weights=np.exp(likely[best, near] - likely.max())))
+    stretch = float(stretches[best])
+    around = offsets[np.abs(offsets - offset) <= 1.0]
+    shown = [
+        _seen(profiles, end, x + (stretch - 1) * end.time_s * px_per_s + around).max()
+        for x, end in zip(columns, ends, strict=True)
+    ]
+    agree = float(np.mean(np.array(shown) >= SEEN))
+    return Start(offset, stretch, min(1.0, agree / ENOUGH))
+
+
+def _seen(profiles: Sequence[Profiles], end: LeadEnd, x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What the maps show of an end at these columns, any shape."""
+    return _between(profiles[end.row][not end.is_begin], x)
 
 
 def _between(profile: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ from lightning_app.digitize import confidence
 from lightning_app.digitize.followed import Followed, consensus, follow_again, follow_page
 from lightning_app.digitize.heights import lines_of, probability_of
 from lightning_app.digitize.layouts import CHECK_RATE_HZ, Hypothesis, rank_hypotheses
-from lightning_app.digitize.lead_ends import SEARCH_S, start_from_ends_seen
+from lightning_app.digitize.lead_ends import Start, start_from_ends_seen
 from lightning_app.digitize.lead_names import Place, contradiction, find_words
 from lightning_app.digitize.marks import start_from_marks
 from lightning_app.digitize.mirror import refuse_if_mirrored
@@ -250,17 +250,28 @@ def _calibrated_by(
     except DigitizeRefusal as refusal:
         refusal.rows = _numbered_rows(page, scale, start_px, turns)
         raise
-    marked = _start_from_marks(page, chosen, start_px, scale)
     seen = _start_from_lead_ends(page, chosen, start_px, scale)
+    is_seen = seen is not None and seen.agreement == 1.0
+    if seen and is_seen:
+        scale = _stretched(scale, seen.stretch)
+    marked_px = _start_from_marks(page, chosen, start_px, scale)
+    seen_px = start_px + seen.offset_px if seen else start_px
     # Marks are exact, unless letters were taken for them: where the network sees leads end tells which.
-    mistaken = marked and seen and seen[1] == 1.0 and abs(marked[0] - seen[0]) > MARKS_NEAR_PX
-    better = seen if mistaken else marked or seen
-    if better is None:
+    if marked_px is not None and not (is_seen and abs(marked_px - seen_px) > MARKS_NEAR_PX):
+        start_px, agreement = marked_px, 1.0
+    elif seen is not None:
+        start_px, agreement = seen_px, seen.agreement
+    else:
         return _Calibrated(scale, start_px, chosen, ends_agreement(ends, start_px, scale.px_per_s))
-    start_px, agreement = better
     return _Calibrated(
         scale, start_px, choose_layout(_rows_for_checks(page, start_px, scale), wanted), agreement
     )
+
+
+def _stretched(scale: Scale, stretch: float) -> Scale:
+    """The same scale with another length of a second."""
+    px_per_mm = scale.px_per_mm and (scale.px_per_mm[0] * stretch, scale.px_per_mm[1])
+    return replace(scale, px_per_s=scale.px_per_s * stretch, px_per_mm=px_per_mm)
 
 
 def _numbered_rows(page: Followed, scale: Scale, start_px: float, turns: int) -> NumberedRows:
@@ -308,29 +319,24 @@ def _px_per_mm(scale: Scale) -> float:
     return scale.px_per_mm[1] if scale.px_per_mm else scale.px_per_mv / GAINS_MM_MV[0]
 
 
-def _start_from_lead_ends(
-    page: Followed, chosen: Hypothesis, start_px: float, scale: Scale
-) -> tuple[float, float] | None:
-    """Start by where the network sees leads begin and end, and the share of them that it sees there."""
+def _start_from_lead_ends(page: Followed, chosen: Hypothesis, start_px: float, scale: Scale) -> Start | None:
+    """Start by where the network sees leads begin and end; the scale, too, where rows alone tell it."""
     if not page.profiles:
         return None
     ends = lead_ends(chosen)
     columns = [page.row_to_x(end.row, start_px + end.time_s * scale.px_per_s) for end in ends]
-    offset_px, agreement = start_from_ends_seen(page.profiles, columns, ends, SEARCH_S * scale.px_per_s)
-    return start_px + offset_px, agreement
+    is_sure = scale.time_source == "declared" or (scale.time_source == "grid" and page.grid.x is not None)
+    return start_from_ends_seen(page.profiles, columns, ends, scale.px_per_s, is_scale_sure=is_sure)
 
 
-def _start_from_marks(
-    page: Followed, chosen: Hypothesis, start_px: float, scale: Scale
-) -> tuple[float, float] | None:
+def _start_from_marks(page: Followed, chosen: Hypothesis, start_px: float, scale: Scale) -> float | None:
     """Start by the marks at changes of lead, which tell it better than the ends of the rows."""
     changes = [
         (float(v_px), time_s)
         for v_px, times_s in zip(page.rows_v_px, break_times(chosen), strict=True)
         for time_s in times_s
     ]
-    marked_px = start_from_marks(page.dark_without_grid, changes, start_px, scale.px_per_s, _px_per_mm(scale))
-    return None if marked_px is None else (marked_px, 1.0)
+    return start_from_marks(page.dark_without_grid, changes, start_px, scale.px_per_s, _px_per_mm(scale))
 
 
 def grid_and_dark(page: Page) -> tuple[NDArray[np.uint8], Array]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightning_app.digitize.grid import Comb, Grid
+from lightning_app.digitize.grid import SOME_SENSE, Comb, Grid
 from lightning_app.digitize.printed import NOTHING_SAID, Said
 from lightning_app.digitize.pulse import Pulse
 from lightning_app.digitize.results import DigitizeRefusal, Scale
@@ -22,6 +22,7 @@ PULSE_S = 0.2
 PULSE_MM = 5.0
 DURATION_S = 10.0
 LENGTH_TOLERANCE = 0.03  # of a row's length; its ends are drawn to a pixel or two
+WITH_PULSES = 0.1  # by which two pulses and their lines lengthen a row
 DECLARED_TOLERANCE = 0.03
 PULSE_TOLERANCE = 0.12  # of a pulse's width: a few px, drawn with a pen as thick
 MAX_ANISOTROPY = 1.3
@@ -82,9 +83,16 @@ def expected_row_px(grid: Grid) -> list[float]:
     return [mm_x * speed * DURATION_S for mm_x, _ in mm_candidates(grid) for speed in SPEEDS_MM_S]
 
 
-def makes_sense(grid: Grid, row_px: float) -> bool:
-    """Whether rows of this length last ten seconds on this grid at one of the usual speeds."""
-    return any(abs(row_px / expected_px - 1) < LENGTH_TOLERANCE for expected_px in expected_row_px(grid))
+def makes_sense(grid: Grid, row_px: float) -> float:
+    """How well rows of this length last ten seconds on this grid at one of the usual speeds.
+
+    Returns:
+        1 if they do, .5 if they are so much longer as pulses at both ends make them, else 0.
+    """
+    longer = [row_px / expected_px - 1 for expected_px in expected_row_px(grid)]
+    if any(abs(by) < LENGTH_TOLERANCE for by in longer):
+        return 1.0
+    return SOME_SENSE if any(0 < by < WITH_PULSES for by in longer) else 0.0
 
 
 def _mm_of(comb: Comb) -> list[float]:

@@ -40,8 +40,9 @@ def profiles(ends, start_px=START_PX):
 
 def found(of_profiles, thought_px, ends=ENDS):
     columns = [thought_px + end.time_s * PX_PER_S for end in ends]
-    offset_px, share = start_from_ends_seen(of_profiles, columns, ends, reach_px=15.0)
-    return thought_px + offset_px, share
+    start = start_from_ends_seen(of_profiles, columns, ends, PX_PER_S)
+    assert start.stretch == 1.0
+    return thought_px + start.offset_px, start.agreement
 
 
 @pytest.mark.parametrize("off_px", [-9.3, 0.0, 6.4])
@@ -62,6 +63,21 @@ def test_a_false_end_does_not_outvote_the_others():
     start_px, share = found(profiles(ENDS[1:4] + ENDS[5:] + wrong), START_PX + 1.0)
     assert start_px == pytest.approx(START_PX, abs=0.1)
     assert share == 1.0
+
+
+@pytest.mark.parametrize("stretch", [0.985, 1.0, 1.0121])
+def test_the_scale_is_found_where_rows_alone_have_told_it(stretch):
+    thought = PX_PER_S / stretch
+    columns = [START_PX - 2.1 + end.time_s * thought for end in ENDS]
+    start = start_from_ends_seen(profiles(ENDS), columns, ENDS, thought, is_scale_sure=False)
+    assert start.stretch == pytest.approx(stretch, abs=0.0003)
+    assert start.offset_px == pytest.approx(2.1, abs=0.25)  # the rows' ink holds it a little
+    assert start.agreement == 1.0
+
+
+def test_a_sure_scale_is_not_stretched_to_what_is_seen():
+    columns = [START_PX + end.time_s * PX_PER_S * 0.99 for end in ENDS]
+    assert start_from_ends_seen(profiles(ENDS), columns, ENDS, PX_PER_S * 0.99).stretch == 1.0
 
 
 def test_ink_settles_what_the_maps_leave_open():
