@@ -41,6 +41,7 @@ State = Literal["missing", "running", "done", "failed", "interrupted"]
 
 RESULT = "result.json"
 SPEC = "spec.json"
+WEIGHTS = "model.safetensors"
 PROGRESS = "progress.json"
 TIMING = "timing.json"
 LAST_CHECKPOINT = "last.ckpt"

@@ -20,6 +20,7 @@ from lightning_app.specs import (
     Sweep,
     cells,
 )
+from lightning_app.starts import Start, find_start
 
 
 @dataclass(frozen=True)
@@ -47,16 +48,18 @@ class Plan:
         sweep: The checked sweep.
         store: Its folder RUNS/<sweep>.
         cohorts: Its cohorts by name.
+        start: Weights its models start from; None: each from its own.
     """
 
     sweep: Sweep
     store: Store
     cohorts: dict[str, CohortPlace]
+    start: Start | None = None
 
     @cached_property
     def cells(self) -> tuple[PlannedCell, ...]:
         """All cells, models outermost."""
-        return cells(self.sweep, {name: place.content_id for name, place in self.cohorts.items()})
+        return cells(self.sweep, _ids(self.cohorts), self.start.sha256 if self.start else None)
 
     def states(self) -> dict[str, State]:
         """State of every cell by key."""
@@ -74,7 +77,12 @@ class Plan:
             },
             "test_sets": {name: component.init_args.get("cohort") for name, component in test_sets.items()},
             "cells": [as_row(cell) for cell in self.cells],
+            "start_from": os.path.relpath(self.start.path, self.store.root) if self.start else None,
         }
+
+
+def _ids(cohorts: dict[str, CohortPlace]) -> dict[str, str]:
+    return {name: place.content_id for name, place in cohorts.items()}
 
 
 def as_row(cell: PlannedCell) -> dict[str, Any]:
@@ -96,6 +104,7 @@ def make_plan(sweep: Sweep, runs: Path) -> Plan:
 
     Raises:
         ConfigError: If a cohort is missing, damaged or too small, or the signals are; all problems at once.
+            Then if the weights to start from are missing or do not fit, see `find_start`.
     """
     problems: list[Problem] = []
     places = {}
@@ -110,7 +119,7 @@ def make_plan(sweep: Sweep, runs: Path) -> Plan:
     if problems:
         unique = dict.fromkeys(problems)  # every recipe reports the same missing signals
         raise DataError(unique)
-    plan = Plan(sweep, Store(runs / sweep.name), places)
+    plan = Plan(sweep, Store(runs / sweep.name), places, find_start(sweep, _ids(places)))
     _check_fold_count(plan)
     return plan
 

@@ -23,10 +23,12 @@ from pydantic import (
     Discriminator,
     Field,
     JsonValue,
+    SerializerFunctionWrapHandler,
     Tag,
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_serializer,
 )
 
 from datamodules.errors import ConfigError, DataError, Problem
@@ -169,6 +171,8 @@ class Sweep(_Frozen):
     schema_version: int = Field(default=SCHEMA_VERSION, ge=1)
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,60}$")
     signals: str = "simulated"
+    # Weights that all models start from: a finished cell's folder, its weights, or a packed reader.
+    start_from: str | None = Field(default=None, min_length=1)
     cohorts: dict[str, Cohort] = {}  # a datamodule of one's own may have other data
     models: tuple[ModelEntry, ...] = Field(min_length=1)
     folds: Folds = Folds()
@@ -218,6 +222,15 @@ class CellSpec(_Frozen):
     trainer: dict[str, JsonValue]
     evaluation: Evaluation
     test_on: tuple[TestSet, ...]
+    start_from: str | None = None  # SHA-256 of the weights it starts from
+
+    @model_serializer(mode="wrap")
+    def _without_an_absent_start(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `start_from` out where there is none: such cells had their keys before it existed."""
+        plain: dict[str, Any] = handler(self)
+        if plain.get("start_from") is None:
+            plain.pop("start_from", None)
+        return plain
 
     @cached_property
     def key(self) -> str:
@@ -263,12 +276,15 @@ def _key(payload: Any) -> str:
     return hashlib.sha256(canonical_json(payload).encode()).hexdigest()[:KEY_HEX_DIGITS]
 
 
-def cells(sweep: Sweep, cohort_ids: Mapping[str, str]) -> tuple[PlannedCell, ...]:
+def cells(
+    sweep: Sweep, cohort_ids: Mapping[str, str], start_sha256: str | None = None
+) -> tuple[PlannedCell, ...]:
     """Expand a sweep to its cells, models outermost, then folds, then seeds.
 
     Args:
         sweep: The checked sweep.
         cohort_ids: Content id of every cohort of the sweep, by its name there.
+        start_sha256: Hash of the weights that `sweep.start_from` names.
     """
     fit_on = _by_content(sweep.fit_on, cohort_ids)
     pretrain_on = None
@@ -293,6 +309,7 @@ def cells(sweep: Sweep, cohort_ids: Mapping[str, str]) -> tuple[PlannedCell, ...
                     trainer=sweep.trainer,
                     evaluation=sweep.evaluation,
                     test_on=test_on,
+                    start_from=start_sha256,
                 )
                 planned.append(PlannedCell(label=label, spec=spec))
     return tuple(planned)

@@ -50,6 +50,7 @@ from lightning_app.cells import (
     PROGRESS,
     RESULT,
     SPEC,
+    WEIGHTS,
     CellLock,
     Store,
     is_disk_full,
@@ -68,6 +69,7 @@ from lightning_app.prepare import cores
 from lightning_app.reading import Reader
 from lightning_app.scan_tables import parquet_bytes
 from lightning_app.specs import HELD_OUT, CellSpec, Component
+from lightning_app.starts import load_start
 from lightning_app.testing import accelerator_device, score_pages
 from lightning_app.timing import Clock, add, note, note_peak_memory, note_rate
 from models.complexity import macs_per_patch, parameters
@@ -75,7 +77,6 @@ from models.complexity import macs_per_patch, parameters
 log = logging.getLogger(__name__)
 
 PRETRAIN, FIT = 0, 1  # numbers of the training stages in keyed randomness
-WEIGHTS = "model.safetensors"
 SAVE_EVERY_VARIABLE = "INKBEAT_SAVE_EVERY_S"  # lets a test make checkpoints dense
 
 
@@ -188,6 +189,7 @@ class _Cell:
         self.cohorts: dict[str, Path] = {
             entry["id"]: (self.store.root / entry["path"]).resolve() for entry in plan["cohorts"].values()
         }
+        self.start = plan.get("start_from")
         self.name = plan["name"]
         self.stages = _Stages(self.folder / "stages.json")
         self.progress = ProgressFile(self.folder)
@@ -213,7 +215,10 @@ class _Cell:
     def _build_model(self) -> Any:
         # Seed first, build second: the first weights belong to the seed in the spec.
         seed_all(self.spec.seeds.weights)
-        return class_of(self.spec.model.class_path)(**self.spec.model.init_args)
+        module = class_of(self.spec.model.class_path)(**self.spec.model.init_args)
+        if self.spec.start_from is not None:
+            load_start(module, (self.store.root / str(self.start)).resolve(), self.spec.start_from)
+        return module
 
     # Training
 

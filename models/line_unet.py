@@ -9,16 +9,19 @@ Dice, to which a steep stroke that lies half a pixel off is nearly perfect.
     - {class_path: models.line_unet.LineUNet, init_args: {width: 24}}
 """
 
+from typing import Unpack
+
 import torch
 from torch import Tensor, nn
 
 from models.half_unet import HalfResolutionUNet, HalfUNet
 from models.heights import HALVES, height_loss
 from models.lead_ends import KINDS, UNLIKELY, ends_loss
+from models.segmentation import TrainingOptions
 
 # In a network that has learnt most of it no part outweighs another: .12, .09 and .12 on pages held out.
 HEIGHT_WEIGHT = 0.3  # per px
-ENDS_WEIGHT = 0.03  # per point
+ENDS_WEIGHT = 0.03  # per point; the first choice, see `ends_weight`
 
 
 class LineUNet(HalfUNet):
@@ -30,7 +33,11 @@ class LineUNet(HalfUNet):
     - `begins`, `stops` (B, R, 2) float32: x, y of the first and last point of each, px, else NaN;
     - `is_traced` (B,) bool: patches of which all these are known.
 
-    Arguments are those of `HalfUNet`.
+    Args:
+        width: As for `HalfUNet`.
+        weight_decay: As for `HalfUNet`.
+        ends_weight: Weight of the loss of leads' ends, per point, beside that of the mask.
+        **training: As for `HalfUNet`.
 
     Example:
         >>> model = LineUNet(width=16)
@@ -38,6 +45,18 @@ class LineUNet(HalfUNet):
         >>> tuple(model(images).shape), tuple(model.maps(images).shape)
         ((2, 1, 64, 64), (2, 5, 64, 64))
     """
+
+    def __init__(
+        self,
+        *,
+        width: int = 24,
+        weight_decay: float = 1e-2,
+        ends_weight: float = ENDS_WEIGHT,
+        **training: Unpack[TrainingOptions],
+    ) -> None:
+        if ends_weight < 0:
+            raise ValueError(f"got ends_weight {ends_weight}; wanted 0 or more")
+        super().__init__(width=width, weight_decay=weight_decay, **training)
 
     def build_net(self) -> nn.Module:
         """The network that `hparams` describe, with all its maps."""
@@ -70,4 +89,5 @@ class LineUNet(HalfUNet):
             return loss
         of_heights = height_loss(weights, batch["heights"])
         of_ends = ends_loss(ends, batch["begins"], batch["stops"], batch["is_traced"])
-        return loss + HEIGHT_WEIGHT * of_heights + ENDS_WEIGHT * of_ends
+        ends_weight: float = self.hparams["ends_weight"]
+        return loss + HEIGHT_WEIGHT * of_heights + ends_weight * of_ends

@@ -24,6 +24,7 @@ from datamodules.errors import ConfigError, IntegrityError, Problem
 from datamodules.files import write_atomic
 from datamodules.layout import Layout
 from datamodules.page import Page
+from lightning_app.cells import WEIGHTS
 from lightning_app.digitize.heights import probability_of
 from lightning_app.digitize.perspective import measure_perspective
 from lightning_app.digitize.pipeline import digitize_page
@@ -33,10 +34,18 @@ from lightning_app.digitize.scale import Declared
 from lightning_app.digitize.working_scale import every_ink, to_working_scale
 from models.windows import OVERLAP_PX, predict_maps, prepare
 
-WEIGHTS = "model.safetensors"
 SHIPPED = Path(__file__).parents[1] / "weights" / "reader.safetensors"
 SCHEMA_VERSION = 1
-CARD = ("model", "evaluation", "pretrain_on", "fit_on", "training", "folds", "seeds")  # of a cell's spec
+CARD = (
+    "model",
+    "evaluation",
+    "pretrain_on",
+    "fit_on",
+    "training",
+    "folds",
+    "seeds",
+    "start_from",
+)  # of a cell's spec
 NOTHING_DECLARED = Declared()
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 

@@ -68,6 +68,21 @@ def test_without_lines_the_mask_alone_is_learnt():
         assert module.batch_loss(batch) > module.batch_loss(masked)
 
 
+def test_ends_count_as_much_as_is_asked():
+    batch, losses = lines_batch(), []
+    for ends_weight in (0.0, 0.1, 0.2):
+        torch.manual_seed(0)
+        with torch.no_grad():
+            losses.append(float(LineUNet(width=16, ends_weight=ends_weight).batch_loss(batch)))
+    assert losses[0] < losses[1] < losses[2]
+    assert losses[2] - losses[1] == pytest.approx(losses[1] - losses[0], rel=1e-3)
+
+
+def test_a_weight_below_nothing_is_refused():
+    with pytest.raises(ValueError, match="wanted 0 or more"):
+        LineUNet(width=16, ends_weight=-0.1)
+
+
 def test_a_page_is_predicted_with_all_its_maps():
     module = LineUNet(width=16)
     page = torch.rand(300, 280, generator=torch.Generator().manual_seed(0))
