@@ -31,8 +31,9 @@ from datamodules.layout import LEADS, Layout
 from datamodules.signals import RATE_HZ, resampled
 from lightning_app.digitize.reader import Reader, load_reader
 from lightning_app.digitize.results import Digitized, SegmentReading
-from lightning_app.evaluate.agreement import bootstrap_mean
-from lightning_app.evaluate.scan_rows import MIN_COVERAGE, drawn_only
+from lightning_app.evaluate.agreement import agree, bootstrap_mean
+from lightning_app.evaluate.scan_columns import PARAMETERS, SOURCES
+from lightning_app.evaluate.scan_rows import MIN_COVERAGE, drawn_only, parameter_row
 from lightning_app.evaluate.segmentation import within_tolerance
 from lightning_app.evaluate.signals import coverage, pcc, record_metrics
 
@@ -53,7 +54,8 @@ class Reading:
 
     Attributes:
         page: `state` (`read` or a refusal's code), `cause`, `wrong`; errors of scale; PCC, worst lead's PCC,
-            SNR and coverage of the signal; recall, precision and F1 of the mask within 2 px.
+            SNR and coverage of the signal; recall, precision and F1 of the mask within 2 px; the clinical
+            parameters of what was read and of the truth (`scan_rows.parameter_row`).
         leads: One row per stretch of a lead: its PCC at zero lag and coverage, the confidence it was given,
             and the evidence that follows from; none for a page that was refused.
     """
@@ -122,7 +124,9 @@ def read_scan(reader: Reader, cohort: Cohort, scan: Scan) -> Reading:
         refused = {"state": result.code, "cause": "refused", "wrong": False, "reason": result.reason}
         return Reading(row | refused, [])
     true_mv = resampled(cohort.load_signal(scan), RATE_HZ).mv
-    row |= signal_numbers(result, true_mv, cohort.layouts[scan.layout])
+    layout = cohort.layouts[scan.layout]
+    row |= signal_numbers(result, true_mv, layout)
+    row |= parameter_row(result.mv, RATE_HZ, layout, "read") | parameter_row(true_mv, RATE_HZ, layout, "true")
     row |= {
         "state": "read",
         "read_layout": result.layout,
@@ -205,7 +209,8 @@ def summary(rows: pd.DataFrame) -> dict[str, Any]:
 
     Returns:
         Counts of causes and of refusals by code; medians of the pages that were read, and the mean PCC and
-        mean F1 with a 95 % interval over patients.
+        mean F1 with a 95 % interval over patients; how well the clinical parameters of those pages agree
+        with the same delineator on the true signal.
     """
     read = rows[rows["state"] == "read"]
     refused = rows.loc[rows["state"] != "read", "state"]
@@ -230,7 +235,21 @@ def summary(rows: pd.DataFrame) -> dict[str, Any]:
             "Kaggle 2025 SNR dB, median": round(float(read["snr_kaggle2025_db"].median()), 2),
             "RMSE mV, median": round(float(read["rmse_mv"].median()), 4),
         }
+    if "hr_bpm_strip_read" in rows:
+        found["parameters, scans read"] = {
+            f"{name} {source}": _agreement_of(read, f"{name}_{source}")
+            for name in PARAMETERS
+            for source in SOURCES
+        }
     return found
+
+
+def _agreement_of(rows: pd.DataFrame, column: str) -> str:
+    found = agree(rows[f"{column}_read"], rows[f"{column}_true"], rows["patient_id"])
+    if found.trials is None:
+        return found.note
+    interval = f"r {found.r:.3f} [{found.trials.low:.3f}, {found.trials.high:.3f}]"
+    return f"{interval}, median error {found.median_error:.2f}, {found.n} of {found.n_asked}"
 
 
 def _mean_of(rows: pd.DataFrame, column: str) -> str:

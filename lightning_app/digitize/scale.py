@@ -127,6 +127,8 @@ def settle_scale(
     tolerance = LENGTH_TOLERANCE if grid.x is not None else MAX_ANISOTROPY - 1
     (mm_x, mm_y), speed, assumptions = _speed(candidates, row_px, declared, tolerance)
     if declared.px_per_s is None and declared.mm_per_s is None:
+        if pulse is not None or said.mm_per_mv:
+            mm_x, mm_y, speed = _no_finer_than_printed(mm_x, mm_y, speed, said)
         _check_printed_speed(said, speed)
     gain, gain_source = _gain(mm_y, pulse, declared, said)
     _check_pulse_height(pulse, mm_y, gain)
@@ -204,6 +206,19 @@ def _printed_gain(said: Said) -> float | None:
             "give the gain with --mm-per-mv",
         )
     return said.mm_per_mv[0] if said.mm_per_mv else None
+
+
+def _no_finer_than_printed(
+    mm_x: float, mm_y: float, speed_mm_s: float, said: Said
+) -> tuple[float, float, float]:
+    """Millimetres and speed, where a grid was found half as wide as it is and the print tells.
+
+    Thick lines at every fifth and thin ones in between may look as if they stood twice as close. Ten seconds
+    then fit at 50 mm/s as well as at 25, and are as many pixels; only the gain depends on which it is.
+    """
+    if said.mm_per_s == SPEEDS_MM_S[:1] and speed_mm_s == 2 * SPEEDS_MM_S[0]:
+        return 2 * mm_x, 2 * mm_y, SPEEDS_MM_S[0]
+    return mm_x, mm_y, speed_mm_s
 
 
 def _check_printed_speed(said: Said, speed_mm_s: float) -> None:

@@ -7,6 +7,7 @@ import pytest
 from datamodules.cohort import Cohort
 from datamodules.rendering.make import make_cohort
 from lightning_app.digitize.reader import Reader
+from lightning_app.evaluate.scan_columns import PARAMETERS, SOURCES
 from lightning_app.reader_check import CAUSES, read_scan, summary
 
 
@@ -32,6 +33,7 @@ def test_a_perfect_mask_is_read_well(cohort):
     assert abs(row["px_per_s_error"]) < 0.02
     assert len(reading.leads) == 13  # twelve, and the rhythm strip
     assert min(lead["pcc"] for lead in reading.leads) > 0.9
+    assert row["hr_bpm_segments_read"] == pytest.approx(row["hr_bpm_segments_true"], abs=2.0)
     assert {"ink", "own", "slim", "laws", "ends", "size_px"} <= set(reading.leads[0])
 
 
@@ -78,3 +80,27 @@ def test_the_summary_counts_every_scan_once():
     assert list(found["causes"]) == list(CAUSES)
     assert found["refusals"] == {"NO_WAVEFORM": 1}
     assert found["signal, scans read"]["PCC median"] == 0.97
+
+
+def test_parameters_are_compared_with_those_of_the_truth_over_the_pages_read():
+    true = [60.0, 70.0, 80.0, 90.0, 100.0]
+    columns = {f"{name}_{source}": 1.0 for name in PARAMETERS for source in SOURCES}
+    rows = pd.DataFrame(
+        {
+            "patient_id": list("abcde"),
+            "state": ["read"] * 4 + ["NO_WAVEFORM"],
+            "cause": ["good"] * 4 + ["refused"],
+            "wrong": False,
+            **{f"{name}_{whose}": value for name, value in columns.items() for whose in ("read", "true")},
+            **dict.fromkeys(
+                ("pcc", "pcc_best_lag", "worst_pcc", "snr_db", "snr_kaggle2025_db", "rmse_mv"), 0.9
+            ),
+        }
+    )
+    rows["hr_bpm_strip_true"] = true
+    rows["hr_bpm_strip_read"] = [61.0, 72.0, np.nan, 90.0, 0.0]
+    found = summary(rows)["parameters, scans read"]
+    r = np.corrcoef([61.0, 72.0, 90.0], [60.0, 70.0, 90.0])[0, 1]
+    assert found["hr_bpm strip"].startswith(f"r {r:.3f} [")
+    assert found["hr_bpm strip"].endswith("median error 1.00, 3 of 4")
+    assert "equal" in found["qrs_ms segments"]

@@ -1,6 +1,7 @@
 import pytest
 
 from lightning_app.digitize.grid import Comb, Grid
+from lightning_app.digitize.printed import Said
 from lightning_app.digitize.pulse import Pulse
 from lightning_app.digitize.results import DigitizeRefusal
 from lightning_app.digitize.scale import Declared, settle_scale
@@ -33,6 +34,30 @@ def test_row_length_tells_speed_and_which_lines_are_millimetres():
 def test_pulse_tells_the_gain(height_px, gain):
     scale = settle_scale(FINE, pulse(height_px, 20.0), 1000.0, Declared())
     assert (scale.mm_per_mv, scale.px_per_mv, scale.assumptions) == (gain, 4.0 * gain, ())
+
+
+TWICE_TOO_FINE = Grid(comb(10.0, fifth=True), comb(10.0, fifth=True))  # of 4 px/mm
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [(None, Said((10.0,), (25.0,))), (pulse(40.0, 20.0), Said((), (25.0,)))],
+)
+def test_the_printed_speed_tells_that_a_grid_was_found_twice_too_fine(found, said):
+    scale = settle_scale(TWICE_TOO_FINE, found, 1000.0, Declared(), said)
+    assert (scale.px_per_s, scale.px_per_mv, scale.mm_per_s) == (100, 40, 25)
+    assert (scale.mm_per_mv, scale.px_per_mm) == (10, (4.0, 4.0))
+
+
+@pytest.mark.parametrize("said", [Said((), (25.0,)), Said((10.0,), (12.5,))])
+def test_without_a_gain_or_with_another_speed_it_does_not(said):
+    with pytest.raises(DigitizeRefusal, match="SCALE_CONFLICT"):
+        settle_scale(TWICE_TOO_FINE, None, 1000.0, Declared(), said)
+
+
+def test_where_both_speeds_are_printed_the_grid_tells():
+    scale = settle_scale(TWICE_TOO_FINE, None, 1000.0, Declared(), Said((10.0,), (25.0, 50.0)))
+    assert (scale.mm_per_s, scale.px_per_mv) == (50, 20)
 
 
 @pytest.mark.parametrize("width_mm", [5, 10])
