@@ -23,6 +23,7 @@ MAX_SKEW_DEG = 7.0
 MIN_PEAK = 6.0  # peak over the local median of the spectrum's magnitude; noise alone stays below 4.5
 MAX_SHEAR_DEG = 1.0
 MAX_TURN_OFF_DEG = 1.0
+DRIFT_DEG = 2.0
 NEAR_PITCH = 0.06  # by which the families of a paper differ
 MAX_ANISOTROPY = 0.3  # papers, scanners and screens stretch one way: LUDB pages by 4 %, faxes by more
 CANDIDATES = 4
@@ -99,17 +100,33 @@ def measure_grid(
         The families; a family that is not there, or that is turned by more than 7 degrees, is None.
     """
     flat = _without_trace(ink, trace)
-    lying = [comb for comb in _coarse_combs(flat) if _turn_fits(Grid(None, comb), skew_deg)]
     standing = [_transposed(comb) for comb in _coarse_combs(np.ascontiguousarray(flat.T))]
-    standing = [comb for comb in standing if _turn_fits(Grid(comb, None), skew_deg)]
-    pairs = [pair for x in standing for y in lying for pair in _pairs_of(x, y) if _agree(pair, max_shear_deg)]
-    # Without a partner to vouch for it a family must be beyond doubt.
-    alone = [Grid(x, None) for x in standing] + [Grid(None, y) for y in lying]
-    alone = [grid for grid in alone if grid.strength > 2 * MIN_PEAK]
-    best = max(_usable(pairs, alone, sense), key=lambda grid: grid.strength, default=Grid(None, None))
+    best = _best_of(standing, _coarse_combs(flat), skew_deg, sense, max_shear_deg)
     x = None if best.x is None else _transposed(_refined(np.ascontiguousarray(flat.T), _transposed(best.x)))
     y = None if best.y is None else _refined(flat, best.y)
     return Grid(x, y)
+
+
+def _best_of(
+    standing: list[Comb],
+    lying: list[Comb],
+    skew_deg: float | None,
+    sense: Callable[[Grid], float],
+    max_shear_deg: float,
+) -> Grid:
+    """The grid among these families, (None, None) if there is none."""
+    crossing = [
+        pair for x in standing for y in lying for pair in _pairs_of(x, y) if _agree(pair, max_shear_deg)
+    ]
+    pairs = [pair for pair in crossing if _turn_fits(pair, skew_deg, MAX_TURN_OFF_DEG)]
+    alone = [Grid(x, None) for x in standing] + [Grid(None, y) for y in lying]
+    # Without a partner to vouch for it a family must be beyond doubt.
+    alone = [g for g in alone if g.strength > 2 * MIN_PEAK and _turn_fits(g, skew_deg, MAX_TURN_OFF_DEG)]
+    usable = _usable(pairs, alone, sense)
+    if not usable:
+        # Traces that drift lean as if the page were turned; then both families must agree that it is not.
+        usable = [g for g in crossing if _turn_fits(g, skew_deg, DRIFT_DEG) and sense(g) >= 1.0]
+    return max(usable, key=lambda grid: grid.strength, default=Grid(None, None))
 
 
 def no_finer_than_needed(ink: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
@@ -150,10 +167,10 @@ def _coherence(flat: Array, comb: Comb) -> float:
     return float(max(powers) / (np.square(blocks).sum() + 1e-12))
 
 
-def _turn_fits(grid: Grid, skew_deg: float | None) -> bool:
+def _turn_fits(grid: Grid, skew_deg: float | None, within_deg: float) -> bool:
     turn = grid.skew_deg
     assert turn is not None
-    return abs(turn) <= MAX_SKEW_DEG and (skew_deg is None or abs(turn - skew_deg) < MAX_TURN_OFF_DEG)
+    return abs(turn) <= MAX_SKEW_DEG and (skew_deg is None or abs(turn - skew_deg) < within_deg)
 
 
 def _usable(pairs: list[Grid], alone: list[Grid], sense: Callable[[Grid], float]) -> list[Grid]:

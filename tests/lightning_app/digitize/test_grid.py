@@ -60,6 +60,17 @@ def test_no_grid_is_no_grid(noise):
     assert grid.skew_deg is None
 
 
+@pytest.mark.parametrize(
+    ("off_deg", "row_px", "found"), [(1.6, 1000.0, True), (1.6, 870.0, False), (2.5, 1000.0, False)]
+)
+def test_rows_that_drift_do_not_cost_a_grid_of_both_families_that_fits_them(off_deg, row_px, found):
+    page = draw(MV, grid=("thick",))
+    grid = measure_grid(
+        page.ink, page.mask > 0, skew_deg=off_deg, sense=lambda grid: makes_sense(grid, row_px)
+    )
+    assert (grid.x is not None, grid.y is not None) == (found, found)
+
+
 def test_makes_nothing_of_a_grid_without_sense_if_there_is_a_better_one():
     page = draw(MV)
     seen = []
