@@ -32,7 +32,8 @@ ONLY = np.ones(1)
 STRETCHES = 1.0 + np.arange(-0.02, 0.0201, 0.00025)  # a quarter of a pixel at the end of ten seconds
 
 Array = NDArray[np.float32]
-Profiles = tuple[NDArray[np.float64], NDArray[np.float64]]
+Seen = NDArray[np.float64]
+Profiles = tuple[Seen, Seen]
 
 
 @dataclass(frozen=True)
@@ -114,28 +115,23 @@ def start_from_ends_seen(
     reach_px = SEARCH_S * px_per_s
     offsets = np.arange(-reach_px, reach_px + STEP_PX, STEP_PX)
     stretches = ONLY if is_scale_sure else STRETCHES
-    likely = -INK_WEIGHT * np.log1p((offsets / INK_PX) ** 2) * np.ones((len(stretches), 1))
+
+    def seen(x: float, end: LeadEnd, stretch: NDArray[np.float64], at: NDArray[np.float64]) -> Seen:
+        profile = profiles[end.row][not end.is_begin]
+        return _between(profile, x + (stretch - 1)[:, None] * end.time_s * px_per_s + at)
+
+    likely = np.zeros((len(stretches), 1)) - INK_WEIGHT * np.log1p((offsets / INK_PX) ** 2)
     for x, end in zip(columns, ends, strict=True):
-        longer_px = (stretches - 1) * end.time_s * px_per_s
-        likely += np.log(FLOOR + _seen(profiles, end, x + longer_px[:, None] + offsets) ** SHARPNESS)
+        likely += np.log(FLOOR + seen(x, end, stretches, offsets) ** SHARPNESS)
     best, at = np.unravel_index(int(likely.argmax()), likely.shape)
     near = np.abs(offsets - offsets[at]) <= NEAR_PX
     offset = float(np.average(offsets[near], weights=np.exp(likely[best, near] - likely.max())))
-    stretch = float(stretches[best])
     around = offsets[np.abs(offsets - offset) <= 1.0]
-    shown = [
-        _seen(profiles, end, x + (stretch - 1) * end.time_s * px_per_s + around).max()
-        for x, end in zip(columns, ends, strict=True)
-    ]
-    agree = float(np.mean(np.array(shown) >= SEEN))
-    return Start(offset, stretch, min(1.0, agree / ENOUGH))
+    stretch = stretches[best : best + 1]
+    shown = [seen(x, end, stretch, around).max() >= SEEN for x, end in zip(columns, ends, strict=True)]
+    return Start(offset, float(stretch[0]), min(1.0, float(np.mean(shown)) / ENOUGH))
 
 
-def _seen(profiles: Sequence[Profiles], end: LeadEnd, x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What the maps show of an end at these columns, any shape."""
-    return _between(profiles[end.row][not end.is_begin], x)
-
-
-def _between(profile: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
+def _between(profile: Seen, x: NDArray[np.float64]) -> Seen:
     """Values between columns, cubic: straight pieces would put every peak on a whole column."""
     return np.clip(map_coordinates(profile, x[None], order=3, mode="nearest"), 0.0, 1.0)
