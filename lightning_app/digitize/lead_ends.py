@@ -22,6 +22,8 @@ AROUND_PX = 4.0  # of its row's ink, an end is looked for
 FLOOR = 0.1  # of an end that the map does not show at all; it must not outweigh the others
 # Squared, since ends that a map shows at a half are right to half a pixel and those at a fifth hardly at all.
 SHARPNESS = 2
+# Ends within a row, where one lead joins the next without a gap, are seen worst.
+WITHIN_ROW = 0.5
 # The ink of the rows' ends tells the place, too: half of the pages to this, the others to anything.
 INK_PX, INK_WEIGHT = 0.3, 0.5
 NEAR_PX = 1.0  # of the best place, places count by how likely they are
@@ -91,12 +93,19 @@ def _profiles(maps: Array, path: NDArray[np.intp], band: Edges) -> Profiles:
     return begins, ends
 
 
+def offsets_to_try(px_per_s: float) -> NDArray[np.float64]:
+    """Starts that are looked at, px from where the rows' ends say."""
+    reach_px = SEARCH_S * px_per_s
+    return np.arange(-reach_px, reach_px + STEP_PX, STEP_PX)
+
+
 def start_from_ends_seen(
     profiles: Sequence[Profiles],
     columns: Sequence[float],
     ends: Sequence[LeadEnd],
     px_per_s: float,
     *,
+    evidence: NDArray[np.float64] | None = None,
     is_scale_sure: bool = True,
 ) -> Start:
     """Where the record begins, and how long it is where only the ends of the rows have told that.
@@ -106,14 +115,14 @@ def start_from_ends_seen(
         columns: Per end the column where it would lie.
         ends: Which ends they are.
         px_per_s: Scale by which they would lie there.
+        evidence: (k,) what else speaks for each of `offsets_to_try`, as logarithms of likelihoods.
         is_scale_sure: Whether that scale comes from a grid or the user. Rows of which some ends are lost
             among pulses and specks are off by a percent.
 
     Returns:
         How far from where it was thought to be the record begins, and its scale.
     """
-    reach_px = SEARCH_S * px_per_s
-    offsets = np.arange(-reach_px, reach_px + STEP_PX, STEP_PX)
+    offsets = offsets_to_try(px_per_s)
     stretches = ONLY if is_scale_sure else STRETCHES
 
     def seen(x: float, end: LeadEnd, stretch: NDArray[np.float64], at: NDArray[np.float64]) -> Seen:
@@ -121,8 +130,12 @@ def start_from_ends_seen(
         return _between(profile, x + (stretch - 1)[:, None] * end.time_s * px_per_s + at)
 
     likely = np.zeros((len(stretches), 1)) - INK_WEIGHT * np.log1p((offsets / INK_PX) ** 2)
+    if evidence is not None:
+        likely += evidence
+    last_s = max(end.time_s for end in ends)
     for x, end in zip(columns, ends, strict=True):
-        likely += np.log(FLOOR + seen(x, end, stretches, offsets) ** SHARPNESS)
+        weight = 1.0 if end.time_s in (0.0, last_s) else WITHIN_ROW
+        likely += weight * np.log(FLOOR + seen(x, end, stretches, offsets) ** SHARPNESS)
     best, at = np.unravel_index(int(likely.argmax()), likely.shape)
     near = np.abs(offsets - offsets[at]) <= NEAR_PX
     offset = float(np.average(offsets[near], weights=np.exp(likely[best, near] - likely.max())))

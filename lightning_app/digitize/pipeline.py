@@ -20,8 +20,9 @@ from datamodules.page import Page
 from lightning_app.digitize import confidence
 from lightning_app.digitize.followed import Followed, consensus, follow_again, follow_page
 from lightning_app.digitize.heights import lines_of, probability_of
+from lightning_app.digitize.law_changes import law_evidence
 from lightning_app.digitize.layouts import CHECK_RATE_HZ, Hypothesis, rank_hypotheses
-from lightning_app.digitize.lead_ends import Start, start_from_ends_seen
+from lightning_app.digitize.lead_ends import Start, offsets_to_try, start_from_ends_seen
 from lightning_app.digitize.lead_names import Place, contradiction, find_words
 from lightning_app.digitize.marks import start_from_marks
 from lightning_app.digitize.mirror import refuse_if_mirrored
@@ -64,6 +65,7 @@ MAX_PX = 2_500_000  # larger pages are read shrunk: 6 px/mm on A4, and within 3 
 MAX_GAP_S = 0.020  # R28: shorter gaps are interpolated
 MIN_MARGIN = 0.1  # of the laws' score, over the next way to read the page
 ISOELECTRIC_SHARE = 0.3
+LAW_STEP_PX = 0.5
 MARKS_NEAR_PX = 1.0  # of where leads are seen to end: .6 px and less on 86 of 87 pages, the other had none
 PRINT_SIGMA_PX = 0.7  # letters cut out of a grid have edges that no print has
 MIN_ROOF = 0.5  # probability along a pulse's roof; a pulse among the traces is one only if it is in the map
@@ -326,7 +328,13 @@ def _start_from_lead_ends(page: Followed, chosen: Hypothesis, start_px: float, s
     ends = lead_ends(chosen)
     columns = [page.row_to_x(end.row, start_px + end.time_s * scale.px_per_s) for end in ends]
     is_sure = scale.time_source == "declared" or (scale.time_source == "grid" and page.grid.x is not None)
-    return start_from_ends_seen(page.profiles, columns, ends, scale.px_per_s, is_scale_sure=is_sure)
+    if not is_sure:
+        return start_from_ends_seen(page.profiles, columns, ends, scale.px_per_s, is_scale_sure=False)
+    u_px = np.arange(0.0, page.width, LAW_STEP_PX)
+    offsets_px = offsets_to_try(scale.px_per_s)
+    rows_px = _rows_at(page, u_px, scale.px_per_s)
+    evidence = law_evidence(u_px, rows_px, chosen, start_px, scale.px_per_s, offsets_px)
+    return start_from_ends_seen(page.profiles, columns, ends, scale.px_per_s, evidence=evidence)
 
 
 def _start_from_marks(page: Followed, chosen: Hypothesis, start_px: float, scale: Scale) -> float | None:
@@ -394,11 +402,16 @@ def _is_in_map(page: Followed, pulse: Pulse) -> bool:
 
 
 def _rows_for_checks(page: Followed, start_px: float, scale: Scale) -> list[NDArray[np.float64]]:
-    u = start_px + np.arange(round(DURATION_S * CHECK_RATE_HZ)) / CHECK_RATE_HZ * scale.px_per_s
+    u_px = start_px + np.arange(round(DURATION_S * CHECK_RATE_HZ)) / CHECK_RATE_HZ * scale.px_per_s
+    return [row_px / scale.px_per_mv for row_px in _rows_at(page, u_px, scale.px_per_s)]
+
+
+def _rows_at(page: Followed, u_px: NDArray[np.float64], px_per_s: float) -> list[NDArray[np.float64]]:
+    """Per row its height above v = 0 at straight columns, px; NaN in gaps."""
     rows = []
     for row in range(len(page.edges)):
-        points, gaps = page.line(row, 0, page.width, MAX_GAP_S * scale.px_per_s)
-        rows.append(-_sampled(page.to_straight(points), gaps, u) / scale.px_per_mv)
+        points, gaps = page.line(row, 0, page.width, MAX_GAP_S * px_per_s)
+        rows.append(-_sampled(page.to_straight(points), gaps, u_px))
     return rows
 
 
