@@ -1,8 +1,8 @@
 """How far a reading can be trusted, from the page alone.
 
 A lead's confidence stands for the probability that it correlates with the true signal by .95 or more, at zero
-lag and over the stretch shown. It grows with six pieces of evidence by a logistic function. That of a page is
-the mean of its leads', the share of them expected to correlate so well.
+lag and over the stretch shown. It grows with seven pieces of evidence by a logistic function. That of a page
+is the mean of its leads', the share of them expected to correlate so well.
 
 The weights were fitted to what the shipped reader reads (docs/reader.md): `inkbeat reader check --leads` and
 `python -m tests.performance.confidence_calibration` fit them and print how reliable they are on other pages.
@@ -30,11 +30,17 @@ HEIGHT_QUANTILES = (0.003, 0.997)
 USUAL_HEIGHT_MV, HEIGHT_LOG_SD = 0.97, 0.32
 GAIN_PRIOR = {10.0: 0.98, 5.0: 0.01, 20.0: 0.01}  # mm/mV; carts print 10 unless somebody changed it
 # Of 1, and of the features of `Evidence` in their order.
-WEIGHTS = (-5.07, 0.21, 0.83, 1.26, 2.11, 0.14, 0.98)
+WEIGHTS = (-5.07, 0.21, 0.83, 1.26, 2.11, 0.14, 0.98, 0.0)
 
 
 def gather(
-    edges: Edges, columns: slice, radius_px: float, height_px: NDArray[np.float64], laws: float, ends: float
+    edges: Edges,
+    columns: slice,
+    radius_px: float,
+    height_px: NDArray[np.float64],
+    laws: float,
+    ends: float,
+    start_ms: float,
 ) -> Evidence:
     """Collect the evidence for one stretch.
 
@@ -45,11 +51,12 @@ def gather(
         height_px: (n,) height of the trace, px, NaN in gaps.
         laws: See `Evidence`.
         ends: See `Evidence`.
+        start_ms: See `Evidence`.
     """
     top, bottom = edges.top[columns], edges.bottom[columns]
     present = np.isfinite(top)
     if not present.any() or not np.isfinite(height_px).any():
-        return Evidence(0.0, 0.0, 0.0, laws, ends, 0.0)
+        return Evidence(0.0, 0.0, 0.0, laws, ends, 0.0, start_ms)
     level = np.median((bottom - top)[present])
     return Evidence(
         ink=float(np.mean(np.where(present, np.minimum(edges.ink[columns] / 0.5, 1.0), 0.0))),
@@ -58,6 +65,7 @@ def gather(
         laws=laws,
         ends=ends,
         size_px=float(np.nanstd(height_px)),
+        start_ms=start_ms,
     )
 
 

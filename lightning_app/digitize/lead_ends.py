@@ -61,11 +61,13 @@ class Start:
         offset_px: From where it was thought to begin, positive = further right.
         stretch: Its pixels per second over those it was thought to have.
         agreement: Share of the ends that are seen there, over what is enough; at most 1.
+        sd_px: Standard deviation of where else it may begin, by all that speaks for it.
     """
 
     offset_px: float
     stretch: float
     agreement: float
+    sd_px: float
 
 
 def profiles_of(lines: Array, paths: NDArray[np.intp], bands: Sequence[Edges]) -> tuple[Profiles, ...]:
@@ -142,7 +144,14 @@ def start_from_ends_seen(
     around = offsets[np.abs(offsets - offset) <= 1.0]
     stretch = stretches[best : best + 1]
     shown = [seen(x, end, stretch, around).max() >= SEEN for x, end in zip(columns, ends, strict=True)]
-    return Start(offset, float(stretch[0]), min(1.0, float(np.mean(shown)) / ENOUGH))
+    agreement = min(1.0, float(np.mean(shown)) / ENOUGH)
+    return Start(offset, float(stretch[0]), agreement, _spread(offsets, likely[best]))
+
+
+def _spread(offsets: NDArray[np.float64], likely: NDArray[np.float64]) -> float:
+    weights = np.exp(likely - likely.max())
+    mean = np.average(offsets, weights=weights)
+    return float(np.sqrt(np.average((offsets - mean) ** 2, weights=weights)))
 
 
 def _between(profile: Seen, x: NDArray[np.float64]) -> Seen:

@@ -66,6 +66,7 @@ MAX_GAP_S = 0.020  # R28: shorter gaps are interpolated
 MIN_MARGIN = 0.1  # of the laws' score, over the next way to read the page
 ISOELECTRIC_SHARE = 0.3
 LAW_STEP_PX = 0.5
+START_BY_MARKS_MS, START_BY_ROWS_MS = 1.0, 10.0  # errors on rendered pages (docs/reader.md)
 MARKS_NEAR_PX = 1.0  # of where leads are seen to end: .6 px and less on 86 of 87 pages, the other had none
 PRINT_SIGMA_PX = 0.7  # letters cut out of a grid have edges that no print has
 MIN_ROOF = 0.5  # probability along a pulse's roof; a pulse among the traces is one only if it is in the map
@@ -75,12 +76,13 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class _Calibrated:
-    """Scale of a page, column of its first sample, how its leads lie, and share of rows that begin there."""
+    """Scale of a page, where it begins and how surely, how its leads lie, share of rows that begin there."""
 
     scale: Scale
     start_px: float
     chosen: Hypothesis
     ends: float
+    start_ms: float = START_BY_ROWS_MS
 
 
 def digitize_page(
@@ -204,6 +206,7 @@ def _digitize(
         checks=checks,
         confidence=float(np.mean([segment.confidence for segment in segments])),
         mask=np.rot90(followed.waveform(start_px - rim_px, stop_px + rim_px), -turns),
+        start_ms=calibrated.start_ms,
     )
 
 
@@ -260,14 +263,13 @@ def _calibrated_by(
     seen_px = start_px + seen.offset_px if seen else start_px
     # Marks are exact, unless letters were taken for them: where the network sees leads end tells which.
     if marked_px is not None and not (is_seen and abs(marked_px - seen_px) > MARKS_NEAR_PX):
-        start_px, agreement = marked_px, 1.0
+        start_px, agreement, start_ms = marked_px, 1.0, START_BY_MARKS_MS
     elif seen is not None:
-        start_px, agreement = seen_px, seen.agreement
+        start_px, agreement, start_ms = seen_px, seen.agreement, 1000 * seen.sd_px / scale.px_per_s
     else:
         return _Calibrated(scale, start_px, chosen, ends_agreement(ends, start_px, scale.px_per_s))
-    return _Calibrated(
-        scale, start_px, choose_layout(_rows_for_checks(page, start_px, scale), wanted), agreement
-    )
+    chosen = choose_layout(_rows_for_checks(page, start_px, scale), wanted)
+    return _Calibrated(scale, start_px, chosen, agreement, start_ms)
 
 
 def _stretched(scale: Scale, stretch: float) -> Scale:
@@ -502,7 +504,13 @@ def _read(
         gaps_s = [(layout.duration_s - b, layout.duration_s - a) for a, b in reversed(gaps_s)]
     mv = (up_px - isoelectric(up_px)) / scale.px_per_mv
     evidence = confidence.gather(
-        page.edges[row], slice(first, stop), page.radius_px, up_px, laws, calibrated.ends
+        page.edges[row],
+        slice(first, stop),
+        page.radius_px,
+        up_px,
+        laws,
+        calibrated.ends,
+        calibrated.start_ms,
     )
     return SegmentReading(
         lead=segment.lead,

@@ -197,6 +197,7 @@ def describe(result: Digitized | Refusal) -> dict[str, Any]:
         "page": {
             "quarter_turns": result.quarter_turns,
             "skew_deg": round(result.skew_deg, 3),
+            "start_sd_ms": round(result.start_ms, 1),
             "was_flattened": result.was_flattened,
         },
         "scale": asdict(result.scale),

@@ -95,6 +95,7 @@ class Evidence:
         laws: How well the page keeps the laws of its leads; .5 where it has none.
         ends: Share of the page's rows that agree on where the record begins.
         size_px: Standard deviation of the trace, px: a flat lead drowns in the pixels' rounding.
+        start_ms: Standard deviation of where the record may begin.
     """
 
     ink: float
@@ -103,12 +104,14 @@ class Evidence:
     laws: float
     ends: float
     size_px: float
+    start_ms: float
 
     @property
     def features(self) -> tuple[float, ...]:
-        """1 and the six numbers as the logistic function takes them."""
+        """1 and the seven numbers as the logistic function takes them; each more is better."""
         size = float(np.log(np.clip(self.size_px, 0.5, 8.0)))
-        return (1.0, self.ink, self.own, self.slim, self.laws, self.ends, size)
+        start = -float(np.log(np.clip(self.start_ms, 1.0, 20.0)))
+        return (1.0, self.ink, self.own, self.slim, self.laws, self.ends, size, start)
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,7 @@ class Digitized:
         checks: Page checks that need no truth, name to value in [.., 1], 1 = perfect.
         confidence: Mean of its stretches'.
         mask: (H, W) bool, waveform of the page as read.
+        start_ms: Standard deviation of where the record may begin, ms.
         was_flattened: Whether perspective was taken out first.
     """
 
@@ -170,6 +174,7 @@ class Digitized:
     checks: dict[str, float]
     confidence: float
     mask: NDArray[np.bool_]
+    start_ms: float
     was_flattened: bool = False
 
     @property

@@ -8,7 +8,12 @@ from lightning_app.specs import Training
 
 @pytest.mark.parametrize(
     ("flags", "answer"),
-    [("flags : fpu avx2 avx512_bf16", True), ("flags : fpu avx2", False), ("Features : fp bf16", True)],
+    [
+        ("flags : fpu avx2 avx512_bf16 amx_bf16", True),
+        ("flags : fpu avx2 avx512_bf16", False),
+        ("flags : fpu avx2", False),
+        ("Features : fp bf16", True),
+    ],
 )
 def test_bf16_needs_instructions_for_it(tmp_path, monkeypatch, flags, answer):
     monkeypatch.setattr(hardware.shutil, "which", lambda name: None)

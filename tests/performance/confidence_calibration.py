@@ -23,7 +23,7 @@ from lightning_app.digitize.results import Evidence
 GOOD_PCC = 0.95
 BINS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 1.0)
 RIDGE = 1e-3
-EVIDENCE = ("ink", "own", "slim", "laws", "ends", "size_px")
+EVIDENCE = ("ink", "own", "slim", "laws", "ends", "size_px", "start_ms")
 
 
 def read_leads(paths: list[Path]) -> pd.DataFrame:
@@ -35,7 +35,7 @@ def read_leads(paths: list[Path]) -> pd.DataFrame:
 
 
 def features_and_truth(leads: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(n, 7) features of every lead and (n,) 1 where it is good."""
+    """(n, 8) features of every lead and (n,) 1 where it is good."""
     features = [Evidence(*values).features for values in leads[list(EVIDENCE)].itertuples(index=False)]
     return np.array(features), (leads["pcc"] >= GOOD_PCC).to_numpy(np.float64)
 

@@ -14,7 +14,7 @@ from lightning_app.digitize.confidence import (
 from lightning_app.digitize.results import DigitizeRefusal, Evidence
 from lightning_app.digitize.trace import Edges
 
-GOOD = Evidence(ink=1.0, own=1.0, slim=1.0, laws=0.98, ends=1.0, size_px=4.0)
+GOOD = Evidence(ink=1.0, own=1.0, slim=1.0, laws=0.98, ends=1.0, size_px=4.0, start_ms=1.0)
 
 
 def test_a_clean_lead_is_trusted_more_than_half_and_a_missing_one_not_at_all():
@@ -46,10 +46,10 @@ def test_ink_shared_with_a_neighbour_and_swollen_bands_count_against_a_lead():
     none, peak = np.zeros(100, bool), np.zeros(100, bool)
     peak[40:60] = True
     height_px = np.sin(np.arange(100.0))
-    own = gather(band(2.0, none), slice(0, 100), 1.0, height_px, 0.9, 1.0)
+    own = gather(band(2.0, none), slice(0, 100), 1.0, height_px, 0.9, 1.0, 2.0)
     assert (own.ink, own.own, own.slim) == (1.0, 1.0, 1.0)
-    assert gather(band(2.0, peak), slice(0, 100), 1.0, height_px, 0.9, 1.0).own < 0.1
-    assert gather(band(6.0, none), slice(0, 100), 1.0, height_px, 0.9, 1.0).slim == 0.0
+    assert gather(band(2.0, peak), slice(0, 100), 1.0, height_px, 0.9, 1.0, 2.0).own < 0.1
+    assert gather(band(6.0, none), slice(0, 100), 1.0, height_px, 0.9, 1.0, 2.0).slim == 0.0
 
 
 def test_laws_are_a_mean_between_0_and_1():

@@ -64,6 +64,16 @@ def test_ends_that_are_not_seen_lower_the_share_but_hardly_the_precision():
     assert share == pytest.approx(3 / 8 / ENOUGH)
 
 
+def test_the_fewer_ends_are_seen_the_wider_the_start_is_spread():
+    columns = [START_PX + end.time_s * PX_PER_S for end in ENDS]
+    spreads = [
+        start_from_ends_seen(profiles(shown), columns, ENDS, PX_PER_S).sd_px
+        for shown in (ENDS, [ENDS[0], ENDS[3], ENDS[7]], [ENDS[0], ENDS[3]])
+    ]
+    assert 0 < spreads[0] < spreads[1] < spreads[2]
+    assert spreads[0] < 0.5
+
+
 def test_a_false_end_does_not_outvote_the_others():
     wrong = [LeadEnd(0, -0.07, is_begin=True), LeadEnd(1, -0.07, is_begin=True)]
     start_px, share = found(profiles(ENDS[1:4] + ENDS[5:] + wrong), START_PX + 1.0)

@@ -22,7 +22,9 @@ def reading(segments):
     scale = Scale(100.0, 40.0, "grid", "grid", 25.0, 10.0, (4.0, 4.0), ("10 mm/mV",))
     mv, mask = assemble(segments, 10.0), np.zeros((100, 120), bool)
     checks = {"einthoven": 0.99}
-    return Digitized(mv, 500.0, "3x4+1", "recognised", 0, 0.1, scale, tuple(segments), checks, 0.97, mask)
+    return Digitized(
+        mv, 500.0, "3x4+1", "recognised", 0, 0.1, scale, tuple(segments), checks, 0.97, mask, 2.3
+    )
 
 
 def test_nothing_drawn_is_nan():
