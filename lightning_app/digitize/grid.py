@@ -115,17 +115,22 @@ def _best_of(
     max_shear_deg: float,
 ) -> Grid:
     """The grid among these families, (None, None) if there is none."""
-    crossing = [
-        pair for x in standing for y in lying for pair in _pairs_of(x, y) if _agree(pair, max_shear_deg)
-    ]
-    pairs = [pair for pair in crossing if _turn_fits(pair, skew_deg, MAX_TURN_OFF_DEG)]
+    crossing, finer = (
+        [pair for x in standing for y in lying for pair in paired(x, y) if _agree(pair, max_shear_deg)]
+        for paired in (lambda x, y: [Grid(x, y)], _with_finer)
+    )
+
+    def leaning_within(grids: list[Grid], within_deg: float) -> list[Grid]:
+        return [grid for grid in grids if _turn_fits(grid, skew_deg, within_deg)]
+
+    pairs, parts = (leaning_within(grids, MAX_TURN_OFF_DEG) for grids in (crossing, finer))
     alone = [Grid(x, None) for x in standing] + [Grid(None, y) for y in lying]
     # Without a partner to vouch for it a family must be beyond doubt.
-    alone = [g for g in alone if g.strength > 2 * MIN_PEAK and _turn_fits(g, skew_deg, MAX_TURN_OFF_DEG)]
-    usable = _usable(pairs, alone, sense)
+    alone = [grid for grid in leaning_within(alone, MAX_TURN_OFF_DEG) if grid.strength > 2 * MIN_PEAK]
+    usable = _usable(pairs, parts, alone, sense)
     if not usable:
         # Traces that drift lean as if the page were turned; then both families must agree that it is not.
-        usable = [g for g in crossing if _turn_fits(g, skew_deg, DRIFT_DEG) and sense(g) >= 1.0]
+        usable = [grid for grid in leaning_within(crossing, DRIFT_DEG) if sense(grid) >= 1.0]
     return max(usable, key=lambda grid: grid.strength, default=Grid(None, None))
 
 
@@ -173,24 +178,26 @@ def _turn_fits(grid: Grid, skew_deg: float | None, within_deg: float) -> bool:
     return abs(turn) <= MAX_SKEW_DEG and (skew_deg is None or abs(turn - skew_deg) < within_deg)
 
 
-def _usable(pairs: list[Grid], alone: list[Grid], sense: Callable[[Grid], float]) -> list[Grid]:
+def _usable(
+    pairs: list[Grid], parts: list[Grid], alone: list[Grid], sense: Callable[[Grid], float]
+) -> list[Grid]:
     """The candidates that make the most sense; two families that make some outdo one that makes more."""
-    makes = [(sense(grid), grid) for grid in pairs]
     for least in (1.0, SOME_SENSE):
-        sensible = [grid for how_much, grid in makes if how_much >= least]
-        if sensible:
-            return sensible
+        for candidates in (pairs, parts):
+            sensible = [grid for grid in candidates if sense(grid) >= least]
+            if sensible:
+                return sensible
     return [grid for grid in alone if sense(grid) >= 1.0] or pairs or alone
 
 
-def _pairs_of(x: Comb, y: Comb) -> list[Grid]:
-    """Two families as they are, and with the finer one's pitch for one that was found at a multiple of it.
+def _with_finer(x: Comb, y: Comb) -> list[Grid]:
+    """Both families with the finer one's pitch, where the other was found at a multiple of it.
 
     Where every other line of a worn grid happens to be darker, that is what repeats.
     """
-    pairs = [Grid(x, y)]
-    pairs += [Grid(part, y) for part in _parts(x, y.period_px)]
-    return pairs + [Grid(x, part) for part in _parts(y, x.period_px)]
+    return [Grid(part, y) for part in _parts(x, y.period_px)] + [
+        Grid(x, part) for part in _parts(y, x.period_px)
+    ]
 
 
 def _parts(comb: Comb, like_px: float) -> list[Comb]:
