@@ -27,13 +27,18 @@ def test_every_kind_of_evidence_counts():
     assert probability(spoilt) < 0.2
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(Evidence)])
+@pytest.mark.parametrize("name", [field.name for field in fields(Evidence) if field.name != "start_ms"])
 def test_less_evidence_never_means_more_confidence(name):
     values = [
         probability(replace(GOOD, **{name: getattr(GOOD, name) * share})) for share in (0.2, 0.5, 0.8, 1)
     ]
     assert values == sorted(values)
     assert values[0] < values[-1]
+
+
+def test_the_less_sure_the_start_the_less_is_the_confidence():
+    values = [probability(replace(GOOD, start_ms=start_ms)) for start_ms in (1.0, 3.0, 10.0)]
+    assert values[0] > values[1] > values[2]
 
 
 def band(height_px, shared):
