@@ -110,7 +110,7 @@ def windows_per_page(overlap_px: int) -> int:
 
 def network(model: Component) -> str:
     """Name what a network's size depends on: class and arguments, without those of training and start."""
-    free = {*_training_arguments(), "encoder_weights"}
+    free = {*_training_arguments(), "encoder_weights", "ends_weight", "weight_decay"}
     arguments = {name: value for name, value in model.init_args.items() if name not in free}
     return canonical_json([model.class_path, arguments])
 

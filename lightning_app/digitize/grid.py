@@ -191,22 +191,24 @@ def _usable(
 
 
 def _with_finer(x: Comb, y: Comb) -> list[Grid]:
-    """Both families with the finer one's pitch, where the other was found at a multiple of it.
+    """Both families with the finer one's pitch, where the other was found at twice that.
 
-    Where every other line of a worn grid happens to be darker, that is what repeats.
+    Where every other line of a worn grid happens to be darker, that is what repeats. Both must be beyond
+    doubt.
     """
-    return [Grid(part, y) for part in _parts(x, y.period_px)] + [
-        Grid(x, part) for part in _parts(y, x.period_px)
+    if min(x.strength, y.strength) <= 2 * MIN_PEAK:
+        return []
+    return [Grid(half, y) for half in _half(x, y.period_px)] + [
+        Grid(x, half) for half in _half(y, x.period_px)
     ]
 
 
-def _parts(comb: Comb, like_px: float) -> list[Comb]:
-    return [
-        replace(comb, period_px=comb.period_px / n, has_fifth=None, harmonics=of_part)
-        for n in (2, 3, 4)
-        if abs(comb.period_px / n / like_px - 1) < NEAR_PITCH
-        and (of_part := tuple(k // n for k in comb.harmonics if k % n == 0))
-    ]
+def _half(comb: Comb, like_px: float) -> list[Comb]:
+    """The family at half its period, if that is like the other's and has harmonics of its own."""
+    harmonics = tuple(k // 2 for k in comb.harmonics if k % 2 == 0)
+    if not harmonics or abs(comb.period_px / 2 / like_px - 1) >= NEAR_PITCH:
+        return []
+    return [replace(comb, period_px=comb.period_px / 2, has_fifth=None, harmonics=harmonics)]
 
 
 def _agree(pair: Grid, max_shear_deg: float) -> bool:
