@@ -22,7 +22,7 @@ from lightning_app.digitize.lead_ends import Profiles, profiles_of
 from lightning_app.digitize.pulse import without_grid
 from lightning_app.digitize.results import DigitizeRefusal
 from lightning_app.digitize.rows import WAVEFORM, clean_mask, find_rows, main_stretch
-from lightning_app.digitize.scale import makes_sense
+from lightning_app.digitize.scale import sense_of
 from lightning_app.digitize.trace import (
     Edges,
     follow_rows,
@@ -209,7 +209,7 @@ def follow_page(
         grid_ink,
         probability >= WAVEFORM,
         skew_deg=slanted.skew_deg,
-        sense=lambda grid: makes_sense(grid, row_px),
+        sense=lambda grid: sense_of(grid, row_px),
     )
     plan = straighten((probability.shape[0], probability.shape[1]), grid, slanted.skew_deg)
     slope = -plan.matrix[1, 0] / plan.matrix[1, 1]  # along it v stays the same

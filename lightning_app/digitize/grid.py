@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import IntEnum
 
 import cv2
 import numpy as np
@@ -27,12 +28,19 @@ DRIFT_DEG = 2.0
 NEAR_PITCH = 0.06  # by which the families of a paper differ
 MAX_ANISOTROPY = 0.3  # papers, scanners and screens stretch one way: LUDB pages by 4 %, faxes by more
 CANDIDATES = 4
-SOME_SENSE = 0.5
 LINES_PER_CELL = 5
 ENOUGH_PX = 4_000_000  # 8 px/mm on A4: more pixels tell no more of a grid and take longer
 BLOCK_PX = 8  # lines are averaged over this length before the transform: they lean by MAX_SKEW_DEG at most
 
 Array = NDArray[np.float32]
+
+
+class Sense(IntEnum):
+    """How much sense a grid makes of the rows drawn on it."""
+
+    NONE = 0
+    WITH_PULSES = 1  # if pulses or margins lengthen the rows
+    FULL = 2
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ def measure_grid(
     trace: NDArray[np.bool_],
     *,
     skew_deg: float | None = None,
-    sense: Callable[[Grid], float] = lambda grid: 1.0,
+    sense: Callable[[Grid], Sense] = lambda grid: Sense.FULL,
     max_shear_deg: float = MAX_SHEAR_DEG,
 ) -> Grid:
     """Find both line families of a page.
@@ -92,8 +100,8 @@ def measure_grid(
         trace: (H, W) bool, pixels that belong to the waveform and are left out.
         skew_deg: Turn of the page as the traces show it, good to a degree. Scanned fine grids make
             moire of their own, at half their turn and as regular as they are; only this tells them apart.
-        sense: How much sense a grid makes of the page, 0 to 1. Halftone dots form regular lines too; where
-            some candidates make sense, the others are not looked at.
+        sense: How much sense a grid makes of the page. Halftone dots form regular lines too; where some
+            candidates make sense, the others are not looked at.
         max_shear_deg: How far from a right angle the families may cross.
 
     Returns:
@@ -111,26 +119,25 @@ def _best_of(
     standing: list[Comb],
     lying: list[Comb],
     skew_deg: float | None,
-    sense: Callable[[Grid], float],
+    sense: Callable[[Grid], Sense],
     max_shear_deg: float,
 ) -> Grid:
     """The grid among these families, (None, None) if there is none."""
-    crossing, finer = (
-        [pair for x in standing for y in lying for pair in paired(x, y) if _agree(pair, max_shear_deg)]
-        for paired in (lambda x, y: [Grid(x, y)], _with_finer)
-    )
 
-    def leaning_within(grids: list[Grid], within_deg: float) -> list[Grid]:
+    def leaning_within(within_deg: float, grids: list[Grid]) -> list[Grid]:
         return [grid for grid in grids if _turn_fits(grid, skew_deg, within_deg)]
 
-    pairs, parts = (leaning_within(grids, MAX_TURN_OFF_DEG) for grids in (crossing, finer))
+    crossing = [Grid(x, y) for x in standing for y in lying]
+    pairs = [pair for pair in crossing if _agree(pair, max_shear_deg)]
+    finer = [pair for cross in crossing for pair in _with_finer(cross) if _agree(pair, max_shear_deg)]
     alone = [Grid(x, None) for x in standing] + [Grid(None, y) for y in lying]
     # Without a partner to vouch for it a family must be beyond doubt.
-    alone = [grid for grid in leaning_within(alone, MAX_TURN_OFF_DEG) if grid.strength > 2 * MIN_PEAK]
-    usable = _usable(pairs, parts, alone, sense)
+    alone = [grid for grid in alone if grid.strength > 2 * MIN_PEAK]
+    candidates = [leaning_within(MAX_TURN_OFF_DEG, grids) for grids in (pairs, finer, alone)]
+    usable = _usable(*candidates, sense=sense)
     if not usable:
         # Traces that drift lean as if the page were turned; then both families must agree that it is not.
-        usable = [grid for grid in leaning_within(crossing, DRIFT_DEG) if sense(grid) >= 1.0]
+        usable = [grid for grid in leaning_within(DRIFT_DEG, pairs) if sense(grid) == Sense.FULL]
     return max(usable, key=lambda grid: grid.strength, default=Grid(None, None))
 
 
@@ -179,23 +186,26 @@ def _turn_fits(grid: Grid, skew_deg: float | None, within_deg: float) -> bool:
 
 
 def _usable(
-    pairs: list[Grid], parts: list[Grid], alone: list[Grid], sense: Callable[[Grid], float]
+    pairs: list[Grid], finer: list[Grid], alone: list[Grid], *, sense: Callable[[Grid], Sense]
 ) -> list[Grid]:
     """The candidates that make the most sense; two families that make some outdo one that makes more."""
-    for least in (1.0, SOME_SENSE):
-        for candidates in (pairs, parts):
+    for least in (Sense.FULL, Sense.WITH_PULSES):
+        for candidates in (pairs, finer):
             sensible = [grid for grid in candidates if sense(grid) >= least]
             if sensible:
                 return sensible
-    return [grid for grid in alone if sense(grid) >= 1.0] or pairs or alone
+    return [grid for grid in alone if sense(grid) == Sense.FULL] or pairs or alone
 
 
-def _with_finer(x: Comb, y: Comb) -> list[Grid]:
+def _with_finer(pair: Grid) -> list[Grid]:
     """Both families with the finer one's pitch, where the other was found at twice that.
 
     Where every other line of a worn grid happens to be darker, that is what repeats. Both must be beyond
     doubt.
     """
+    x, y = pair.x, pair.y
+    assert x is not None
+    assert y is not None
     if min(x.strength, y.strength) <= 2 * MIN_PEAK:
         return []
     return [Grid(half, y) for half in _half(x, y.period_px)] + [

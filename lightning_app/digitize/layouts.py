@@ -15,11 +15,13 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.layout import Layout, Segment
+from datamodules.layout import Layout, Segment, known_layouts
+from lightning_app.digitize.results import DigitizeRefusal
 
 CHECK_RATE_HZ = 250.0
 EDGE_S = 0.06  # of each stretch is left out of checks: neighbours meet there
 MIN_OVERLAP_S = 1.0
+MIN_MARGIN = 0.1  # of the laws' score, over the next way to read the page
 
 Signal = NDArray[np.float64]
 
@@ -40,6 +42,14 @@ class Hypothesis:
     checks: Mapping[str, float]
     score: float
 
+    def as_it_lies(self, segment: Segment) -> tuple[int, float, float]:
+        """Row from above and the seconds from the left between which a segment lies on the page."""
+        row, start_s, stop_s = segment.row, segment.start_s, segment.stop_s
+        if not self.upside_down:
+            return row, start_s, stop_s
+        duration_s = self.layout.duration_s
+        return self.layout.n_rows - 1 - row, duration_s - stop_s, duration_s - start_s
+
 
 def rank_hypotheses(rows_mv: Sequence[Signal], layouts: Sequence[Layout]) -> list[Hypothesis]:
     """Judge every layout of that many rows, both ways up.
@@ -59,6 +69,41 @@ def rank_hypotheses(rows_mv: Sequence[Signal], layouts: Sequence[Layout]) -> lis
         for upside_down in (False, True)
     ]
     return sorted(hypotheses, key=lambda hypothesis: -hypothesis.score)
+
+
+def choose_layout(rows_mv: Sequence[Signal], wanted: Layout | None) -> Hypothesis:
+    """Pick the layout and which way up the page is.
+
+    Args:
+        rows_mv: As for `rank_hypotheses`.
+        wanted: Declared layout, or None.
+
+    Returns:
+        The reading of the page that keeps the laws best.
+
+    Raises:
+        DigitizeRefusal: `LAYOUT_UNKNOWN`.
+    """
+    layouts = [wanted] if wanted is not None else list(known_layouts().values())
+    ranked = rank_hypotheses(rows_mv, layouts)
+    if not ranked:
+        have = f"{wanted.name} with {wanted.n_rows} rows" if wanted else "3, 4, 6, 7 or 12 rows"
+        raise DigitizeRefusal(
+            "LAYOUT_UNKNOWN",
+            f"{len(rows_mv)} rows were found, wanted {have}",
+            "give the page's layout with --layout",
+        )
+    best = ranked[0]
+    rivals = [h for h in ranked[1:] if h.upside_down != best.upside_down or h.layout.rows != best.layout.rows]
+    if best.checks and rivals and best.score - rivals[0].score < MIN_MARGIN:
+        raise DigitizeRefusal(
+            "LAYOUT_UNKNOWN",
+            f"{best.layout.name} ({best.score:.2f}) and {rivals[0].layout.name}"
+            f"{' upside down' * rivals[0].upside_down} ({rivals[0].score:.2f}) fit alike",
+            "give the page's layout with --layout",
+            scores={f"{h.layout.name}{' upside down' * h.upside_down}": round(h.score, 3) for h in ranked},
+        )
+    return best
 
 
 def _judged(layout: Layout, upside_down: bool, rows_mv: Sequence[Signal]) -> Hypothesis:

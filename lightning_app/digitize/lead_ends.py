@@ -30,7 +30,8 @@ NEAR_PX = 1.0  # of the best place, places count by how likely they are
 SEEN = 0.2  # of a map's peak, for an end to count as seen
 # Of all ends: leads that join without a gap show none. Rendered pages with so many were right to 4 ms.
 ENOUGH = 0.4
-ONLY = np.ones(1)
+ONLY = np.ones(1)  # a grid or the user has told the scale
+# Rows of which some ends are lost among pulses and specks tell it wrong by a percent.
 STRETCHES = 1.0 + np.arange(-0.02, 0.0201, 0.00025)  # a quarter of a pixel at the end of ten seconds
 
 Array = NDArray[np.float32]
@@ -107,33 +108,29 @@ def start_from_ends_seen(
     ends: Sequence[LeadEnd],
     px_per_s: float,
     *,
-    evidence: NDArray[np.float64] | None = None,
-    is_scale_sure: bool = True,
+    stretches: Seen = ONLY,
+    evidence: float | Seen = 0.0,
 ) -> Start:
-    """Where the record begins, and how long it is where only the ends of the rows have told that.
+    """Where the record begins, and how long it is where that is open.
 
     Args:
         profiles: From `profiles_of`.
         columns: Per end the column where it would lie.
         ends: Which ends they are.
         px_per_s: Scale by which they would lie there.
-        evidence: (k,) what else speaks for each of `offsets_to_try`, as logarithms of likelihoods.
-        is_scale_sure: Whether that scale comes from a grid or the user. Rows of which some ends are lost
-            among pulses and specks are off by a percent.
+        stretches: (s,) scales to try, over that one.
+        evidence: (k,) or (s, k) what else speaks for each of `offsets_to_try`, as logarithms of likelihoods.
 
     Returns:
         How far from where it was thought to be the record begins, and its scale.
     """
     offsets = offsets_to_try(px_per_s)
-    stretches = ONLY if is_scale_sure else STRETCHES
 
     def seen(x: float, end: LeadEnd, stretch: NDArray[np.float64], at: NDArray[np.float64]) -> Seen:
         profile = profiles[end.row][not end.is_begin]
         return _between(profile, x + (stretch - 1)[:, None] * end.time_s * px_per_s + at)
 
-    likely = np.zeros((len(stretches), 1)) - INK_WEIGHT * np.log1p((offsets / INK_PX) ** 2)
-    if evidence is not None:
-        likely += evidence
+    likely = np.zeros((len(stretches), 1)) - INK_WEIGHT * np.log1p((offsets / INK_PX) ** 2) + evidence
     last_s = max(end.time_s for end in ends)
     for x, end in zip(columns, ends, strict=True):
         weight = 1.0 if end.time_s in (0.0, last_s) else WITHIN_ROW

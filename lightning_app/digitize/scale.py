@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightning_app.digitize.grid import SOME_SENSE, Comb, Grid
+from lightning_app.digitize.grid import Comb, Grid, Sense
 from lightning_app.digitize.printed import NOTHING_SAID, Said
 from lightning_app.digitize.pulse import Pulse
 from lightning_app.digitize.results import DigitizeRefusal, Scale
@@ -83,16 +83,17 @@ def expected_row_px(grid: Grid) -> list[float]:
     return [mm_x * speed * DURATION_S for mm_x, _ in mm_candidates(grid) for speed in SPEEDS_MM_S]
 
 
-def makes_sense(grid: Grid, row_px: float) -> float:
+def sense_of(grid: Grid, row_px: float) -> Sense:
     """How well rows of this length last ten seconds on this grid at one of the usual speeds.
 
-    Returns:
-        1 if they do, .5 if they are so much longer as pulses at both ends make them, else 0.
+    Args:
+        grid: One that may be the page's.
+        row_px: Length of its rows, pulses and all.
     """
     longer = [row_px / expected_px - 1 for expected_px in expected_row_px(grid)]
     if any(abs(by) < LENGTH_TOLERANCE for by in longer):
-        return 1.0
-    return SOME_SENSE if any(0 < by < WITH_PULSES for by in longer) else 0.0
+        return Sense.FULL
+    return Sense.WITH_PULSES if any(0 < by < WITH_PULSES for by in longer) else Sense.NONE
 
 
 def _mm_of(comb: Comb) -> list[float]:

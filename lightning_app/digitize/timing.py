@@ -162,12 +162,9 @@ def ends_agreement(ends: Ends, start_px: float, px_per_s: float) -> float:
 
 def lead_ends(chosen: Hypothesis) -> list[LeadEnd]:
     """Ends of all leads of a page as it lies, seen from its left."""
-    layout = chosen.layout
     ends = []
-    for segment in layout.segments:
-        row, from_s, to_s = segment.row, segment.start_s, segment.stop_s
-        if chosen.upside_down:
-            row, from_s, to_s = layout.n_rows - 1 - row, layout.duration_s - to_s, layout.duration_s - from_s
+    for segment in chosen.layout.segments:
+        row, from_s, to_s = chosen.as_it_lies(segment)
         ends.append(LeadEnd(row, from_s, is_begin=True))
         ends.append(LeadEnd(row, to_s - 1 / RATE_HZ, is_begin=False))
     return ends

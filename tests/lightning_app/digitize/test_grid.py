@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from lightning_app.digitize.grid import Comb, Grid, measure_grid
-from lightning_app.digitize.scale import makes_sense
+from lightning_app.digitize.grid import Comb, Grid, Sense, measure_grid
+from lightning_app.digitize.scale import sense_of
 from tests.lightning_app.digitize.drawing import draw, heart
 
 MV = heart()
@@ -28,7 +28,7 @@ def test_pitch_is_measured_to_a_thousandth(how):
     skew_deg = how.get("degrees", 0.0)
     row_px = 10 * how.get("px_per_s", 100.0)
     grid = measure_grid(
-        page.ink, page.mask > 0, skew_deg=skew_deg + 0.3, sense=lambda grid: makes_sense(grid, row_px)
+        page.ink, page.mask > 0, skew_deg=skew_deg + 0.3, sense=lambda grid: sense_of(grid, row_px)
     )
     pitch_px = how.get("px_per_mm", 4.0)
     for comb in (grid.x, grid.y):
@@ -65,16 +65,19 @@ def test_no_grid_is_no_grid(noise):
 )
 def test_rows_that_drift_do_not_cost_a_grid_of_both_families_that_fits_them(off_deg, row_px, found):
     page = draw(MV, grid=("thick",))
-    grid = measure_grid(
-        page.ink, page.mask > 0, skew_deg=off_deg, sense=lambda grid: makes_sense(grid, row_px)
-    )
+    grid = measure_grid(page.ink, page.mask > 0, skew_deg=off_deg, sense=lambda grid: sense_of(grid, row_px))
     assert (grid.x is not None, grid.y is not None) == (found, found)
 
 
 def test_makes_nothing_of_a_grid_without_sense_if_there_is_a_better_one():
     page = draw(MV)
     seen = []
-    measure_grid(page.ink, page.mask > 0, sense=lambda grid: bool(seen.append(grid)))
+
+    def nonsense(grid):
+        seen.append(grid)
+        return Sense.NONE
+
+    measure_grid(page.ink, page.mask > 0, sense=nonsense)
     assert len(seen) >= 1
     assert all(np.isfinite(grid.strength) for grid in seen)
 
@@ -82,8 +85,8 @@ def test_makes_nothing_of_a_grid_without_sense_if_there_is_a_better_one():
 def test_rows_that_pulses_lengthen_do_not_cost_half_of_the_grid():
     """By its lying lines alone, on paper pulled along them, rows as long would last ten seconds."""
     page = draw(MV, grid=("thick",), stretch=(1.0, 1.05))
-    assert makes_sense(Grid(None, Comb(21.0, (0.0, 1.0), None, 1.0)), 1050.0) == 1.0
-    grid = measure_grid(page.ink, page.mask > 0, sense=lambda grid: makes_sense(grid, 1050.0))
+    assert sense_of(Grid(None, Comb(21.0, (0.0, 1.0), None, 1.0)), 1050.0) == Sense.FULL
+    grid = measure_grid(page.ink, page.mask > 0, sense=lambda grid: sense_of(grid, 1050.0))
     assert grid.x.period_px == pytest.approx(20.0, rel=1e-3)
     assert grid.y.period_px == pytest.approx(21.0, rel=1e-3)
 
@@ -94,12 +97,13 @@ def test_every_other_line_darker_is_no_grid_twice_as_coarse():
     for x in range(8, page.ink.shape[1] - 1, 40):
         ink[:, x - 1 : x + 1] += 40
     ink = np.minimum(ink, 255).astype(np.uint8)
-    grid = measure_grid(ink, page.mask > 0, sense=lambda grid: makes_sense(grid, 1000.0))
+    grid = measure_grid(ink, page.mask > 0, sense=lambda grid: sense_of(grid, 1000.0))
     assert grid.x.period_px == pytest.approx(20.0, rel=1e-3)
     assert grid.y.period_px == pytest.approx(20.0, rel=1e-3)
 
 
 def test_rows_make_sense_as_they_are_more_than_with_pulses():
     grid = Grid(Comb(20.0, (1.0, 0.0), None, 1.0), Comb(20.0, (0.0, 1.0), None, 1.0))
-    lengths = {1000.0: 1.0, 1025.0: 1.0, 2010.0: 1.0, 1080.0: 0.5, 1200.0: 0.0, 950.0: 0.0}
-    assert {length: makes_sense(grid, length) for length in lengths} == lengths
+    lengths = {1000.0: Sense.FULL, 1025.0: Sense.FULL, 2010.0: Sense.FULL, 1080.0: Sense.WITH_PULSES}
+    lengths |= {1200.0: Sense.NONE, 950.0: Sense.NONE}
+    assert {length: sense_of(grid, length) for length in lengths} == lengths

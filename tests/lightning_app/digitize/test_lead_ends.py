@@ -8,6 +8,7 @@ from datamodules.layout import known_layouts
 from lightning_app.digitize.layouts import Hypothesis
 from lightning_app.digitize.lead_ends import (
     ENOUGH,
+    STRETCHES,
     LeadEnd,
     offsets_to_try,
     profiles_of,
@@ -85,7 +86,7 @@ def test_a_false_end_does_not_outvote_the_others():
 def test_the_scale_is_found_where_rows_alone_have_told_it(stretch):
     thought = PX_PER_S / stretch
     columns = [START_PX - 2.1 + end.time_s * thought for end in ENDS]
-    start = start_from_ends_seen(profiles(ENDS), columns, ENDS, thought, is_scale_sure=False)
+    start = start_from_ends_seen(profiles(ENDS), columns, ENDS, thought, stretches=STRETCHES)
     assert start.stretch == pytest.approx(stretch, abs=0.0003)
     assert start.offset_px == pytest.approx(2.1, abs=0.25)  # the rows' ink holds it a little
     assert start.agreement == 1.0

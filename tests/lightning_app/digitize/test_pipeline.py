@@ -7,7 +7,8 @@ import pytest
 from datamodules.errors import ConfigError
 from datamodules.layout import known_layouts
 from datamodules.page import Page
-from lightning_app.digitize.pipeline import digitize_page, isoelectric
+from lightning_app.digitize.leads import isoelectric
+from lightning_app.digitize.pipeline import digitize_page
 from lightning_app.digitize.results import Digitized, Refusal
 from tests.lightning_app.digitize.drawing import LEADS, as_page, draw, heart
 from tests.shared import SHARED, needs_shared
