@@ -6,7 +6,7 @@ begin and end, and those places correct the start, and the scale too where rows 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -17,9 +17,9 @@ from datamodules.page import Page
 from lightning_app.digitize.followed import Followed, consensus
 from lightning_app.digitize.law_changes import law_evidence
 from lightning_app.digitize.layouts import CHECK_RATE_HZ, Hypothesis, choose_layout
-from lightning_app.digitize.lead_ends import STRETCHES, Start, offsets_to_try, start_from_ends_seen
+from lightning_app.digitize.lead_ends import ONLY, STRETCHES, Start, offsets_to_try, start_from_ends_seen
 from lightning_app.digitize.leads import Calibrated, numbered_rows, rows_at
-from lightning_app.digitize.marks import start_from_marks
+from lightning_app.digitize.marks import marks_evidence, start_from_marks
 from lightning_app.digitize.printed import NOTHING_SAID, Said, read_lines, what_is_said
 from lightning_app.digitize.pulse import MIN_UNUSUAL_SCORE, Pulse, as_dark_as_traces, find_pulse
 from lightning_app.digitize.results import DigitizeRefusal, Scale
@@ -48,6 +48,8 @@ START_BY_MARKS_MS = 1.0  # error on rendered pages (docs/reader.md)
 MARKS_NEAR_PX = 1.0  # of where leads are seen to end: .6 px and less on 86 of 87 pages, the other had none
 PRINT_SIGMA_PX = 0.7  # letters cut out of a grid have edges that no print has
 MIN_ROOF = 0.5  # probability along a pulse's roof; a pulse among the traces is one only if it is in the map
+
+Floats = NDArray[np.float64]
 
 
 def calibrate(
@@ -106,44 +108,66 @@ def _calibrated_by(
     except DigitizeRefusal as refusal:
         refusal.rows = numbered_rows(page, scale, start_px, turns)
         raise
-    seen = _start_from_lead_ends(page, chosen, start_px, scale)
-    if seen is not None:
-        scale = _stretched(scale, seen.stretch)
-    marked_px = _start_from_marks(page, chosen, start_px, scale)
-    if marked_px is not None and not (seen and _contradicts(seen, marked_px - start_px)):
-        start_px, agreement, start_ms = marked_px, 1.0, START_BY_MARKS_MS
-    elif seen is not None:
-        start_px, agreement = start_px + seen.offset_px, seen.agreement
-        start_ms = 1000 * seen.sd_px / scale.px_per_s
-    else:
+    begin = _begin_by_leads(page, chosen, start_px, scale)
+    if begin is None:
         return Calibrated(scale, start_px, chosen, ends_agreement(ends, start_px, scale.px_per_s))
-    chosen = choose_layout(_rows_for_checks(page, start_px, scale), wanted)
-    return Calibrated(scale, start_px, chosen, agreement, start_ms)
+    chosen = choose_layout(_rows_for_checks(page, begin.start_px, begin.scale), wanted)
+    return Calibrated(begin.scale, begin.start_px, chosen, begin.agreement, begin.start_ms)
 
 
-def _contradicts(seen: Start, offset_px: float) -> bool:
-    """Whether enough ends are seen elsewhere: marks are exact, but letters may be taken for them."""
-    return seen.agreement == 1.0 and abs(offset_px - seen.offset_px) > MARKS_NEAR_PX
+@dataclass(frozen=True)
+class _Begin:
+    """Where a record begins by its leads, its scale, share of the leads that say so, and the likely error."""
+
+    scale: Scale
+    start_px: float
+    agreement: float
+    start_ms: float
 
 
-def _start_from_lead_ends(page: Followed, chosen: Hypothesis, start_px: float, scale: Scale) -> Start | None:
-    """Start by where the network sees leads begin and end; the scale, too, where rows alone tell it."""
+def _begin_by_leads(page: Followed, chosen: Hypothesis, start_px: float, scale: Scale) -> _Begin | None:
+    """Start by the ends of leads and the marks between them; the scale, too, where rows alone tell it."""
     if not page.profiles:
-        return None
+        marked_px = _start_from_marks(page, chosen, start_px, scale)
+        return None if marked_px is None else _Begin(scale, marked_px, 1.0, START_BY_MARKS_MS)
+    if not (scale.time_source == "declared" or (scale.time_source == "grid" and page.grid.x is not None)):
+        seen = _start_from_ends_seen(page, chosen, start_px, scale, stretches=STRETCHES)
+        scale, start_px = _stretched(scale, seen.stretch), start_px + seen.offset_px
+    marked_px = _start_from_marks(page, chosen, start_px, scale)
+    evidence = _law_evidence(page, chosen, start_px, scale)
+    if marked_px is not None:
+        evidence += marks_evidence(marked_px - start_px, offsets_to_try(scale.px_per_s))
+    seen = _start_from_ends_seen(page, chosen, start_px, scale, evidence=evidence)
+    start_px += seen.offset_px
+    is_marked = marked_px is not None and abs(marked_px - start_px) <= MARKS_NEAR_PX
+    agreement = 1.0 if is_marked else seen.agreement
+    return _Begin(scale, start_px, agreement, 1000 * seen.sd_px / scale.px_per_s)
+
+
+def _start_from_ends_seen(
+    page: Followed,
+    chosen: Hypothesis,
+    start_px: float,
+    scale: Scale,
+    *,
+    stretches: Floats = ONLY,
+    evidence: float | Floats = 0.0,
+) -> Start:
     ends = lead_ends(chosen)
     columns = [page.row_to_x(end.row, start_px + end.time_s * scale.px_per_s) for end in ends]
-    is_sure = scale.time_source == "declared" or (scale.time_source == "grid" and page.grid.x is not None)
-    if not is_sure:
-        return start_from_ends_seen(page.profiles, columns, ends, scale.px_per_s, stretches=STRETCHES)
+    return start_from_ends_seen(
+        page.profiles, columns, ends, scale.px_per_s, stretches=stretches, evidence=evidence
+    )
+
+
+def _law_evidence(page: Followed, chosen: Hypothesis, start_px: float, scale: Scale) -> Floats:
     u_px = np.arange(0.0, page.width, LAW_STEP_PX)
-    offsets_px = offsets_to_try(scale.px_per_s)
     rows_px = rows_at(page, u_px, scale.px_per_s)
-    evidence = law_evidence(u_px, rows_px, chosen, start_px, scale.px_per_s, offsets_px)
-    return start_from_ends_seen(page.profiles, columns, ends, scale.px_per_s, evidence=evidence)
+    return law_evidence(u_px, rows_px, chosen, start_px, scale.px_per_s, offsets_to_try(scale.px_per_s))
 
 
 def _start_from_marks(page: Followed, chosen: Hypothesis, start_px: float, scale: Scale) -> float | None:
-    """Start by the marks at changes of lead, which tell it better than the ends of the rows."""
+    """Start by the marks at changes of lead alone."""
     changes = [
         (float(v_px), time_s)
         for v_px, times_s in zip(page.rows_v_px, break_times(chosen), strict=True)

@@ -22,6 +22,8 @@ MARKED_SHARE = 0.75  # of all changes
 # Of a column on either side of the trace, beyond its surroundings; rendered marks show .27 and more.
 MIN_INK = 0.2
 MAX_RIVAL = 0.4  # of that ink, at any other start
+DRAWN_PX = 0.15  # standard deviation of marks: printed ones are exact, software puts them on whole pixels
+LETTERS = 0.01  # how likely letters are taken for marks, over what marks at their place are
 RIM = 0.25  # of a mark's ink; fainter columns beside it do not count for its middle
 
 
@@ -64,6 +66,19 @@ def start_from_marks(
     ink = seen.mean(axis=0)
     weight = np.clip(ink - RIM * ink[best], 0.0, None) * (np.abs(offsets - offsets[best]) <= APART_PX / 2)
     return start_px + float((offsets * weight).sum() / weight.sum())
+
+
+def marks_evidence(offset_px: float, offsets_px: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How likely a record with these marks begins elsewhere.
+
+    Args:
+        offset_px: Where its marks say that it begins.
+        offsets_px: (k,) starts to judge, from the same place.
+
+    Returns:
+        (k,) logarithms of likelihoods, but for a constant.
+    """
+    return np.asarray(np.log(LETTERS + np.exp(-0.5 * ((offsets_px - offset_px) / DRAWN_PX) ** 2)))
 
 
 def _mark_profile(dark: Array, v_px: float, px_per_mm: float) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from lightning_app.digitize.lead_ends import (
     profiles_of,
     start_from_ends_seen,
 )
+from lightning_app.digitize.marks import marks_evidence
 from lightning_app.digitize.timing import lead_ends
 from lightning_app.digitize.trace import Edges
 from models.lead_ends import end_maps
@@ -40,6 +41,8 @@ def profiles(ends, start_px=START_PX):
     lines = np.zeros((4, 200, 1120), dtype=np.float32)
     for number, is_begin in ((2, True), (3, False)):
         xy = [(start_px + e.time_s * PX_PER_S, ROW_Y[e.row]) for e in ends if e.is_begin == is_begin]
+        if not xy:
+            continue
         lines[number] = end_maps(torch.tensor([xy], dtype=torch.float32), 200, 1120)[0].numpy()
     paths = np.array([np.full(1120, round(y)) for y in ROW_Y])
     return profiles_of(lines, paths, bands())
@@ -106,6 +109,23 @@ def test_what_else_speaks_for_a_start_counts_where_ends_leave_it_open():
         evidence = -np.square(offsets - wanted_px) / 4
         start = start_from_ends_seen(profiles(either), columns, ends, PX_PER_S, evidence=evidence)
         assert start.offset_px == pytest.approx(wanted_px, abs=0.3)
+
+
+@pytest.mark.parametrize(("marked_px", "least_px", "most_px"), [(0.4, 0.05, 0.3), (7.0, -0.1, 0.1)])
+def test_marks_beside_ends_that_are_seen_draw_the_start_a_little_and_letters_not_at_all(
+    marked_px, least_px, most_px
+):
+    columns = [START_PX + end.time_s * PX_PER_S for end in ENDS]
+    evidence = marks_evidence(marked_px, offsets_to_try(PX_PER_S))
+    start = start_from_ends_seen(profiles(ENDS), columns, ENDS, PX_PER_S, evidence=evidence)
+    assert least_px < start.offset_px < most_px
+
+
+def test_marks_alone_tell_the_start_where_no_end_is_seen():
+    columns = [START_PX + end.time_s * PX_PER_S for end in ENDS]
+    evidence = marks_evidence(1.3, offsets_to_try(PX_PER_S))
+    start = start_from_ends_seen(profiles([]), columns, ENDS, PX_PER_S, evidence=evidence)
+    assert start.offset_px == pytest.approx(1.3, abs=0.1)
 
 
 def test_ink_settles_what_the_maps_leave_open():
