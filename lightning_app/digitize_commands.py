@@ -72,7 +72,8 @@ def digitize(
     """Turn scanned ECG pages into calibrated 12-lead records.
 
     For every IMAGE the folder gets NAME.hea and NAME.dat (WFDB, mV, 500 Hz, NaN where nothing was drawn),
-    NAME.mask.png, NAME.overlay.png and NAME.json. A page that cannot be trusted is refused with a reason in
+    NAME.mask.png, NAME.overlay.png and NAME.json. NAME is the image's, with an underscore for what WFDB does
+    not take: all but letters, digits, - and _. A page that cannot be trusted is refused with a reason in
     NAME.json, and the exit code is 3. Research use, not a medical device.
     """
     from datamodules.layout import load_layout
@@ -94,18 +95,20 @@ def digitize(
 
 
 def _check_options(images: tuple[Path, ...], weights: Path | None, mask: Path | None) -> None:
+    from lightning_app.digitize.record import record_name
+
     problems = []
     if weights is not None and mask is not None:
         remedy = "leave one of them out; without both the reader that ships is used"
         problems.append(Problem("TWO_READERS", "--weights, --mask", "both", "one of them", remedy))
     if mask is not None and len(images) > 1:
         problems.append(Problem("MASK_FOR_MANY", "--mask", f"{len(images)} images", "one image"))
-    stems = [image.stem for image in images]
+    names = [record_name(image.stem) for image in images]
     problems += [
         Problem(
-            "NAME_TWICE", stem, f"{stems.count(stem)} images of that name", "one", "digitize into two folders"
+            "NAME_TWICE", name, f"{names.count(name)} images of that name", "one", "digitize into two folders"
         )
-        for stem in sorted({stem for stem in stems if stems.count(stem) > 1})
+        for name in sorted({name for name in names if names.count(name) > 1})
     ]
     if problems:
         raise ConfigError(problems)
@@ -144,19 +147,20 @@ def _drawn(mask: Path) -> Reader:
 def _digitize_one(image: Path, out: Path, load: Callable[[], Read]) -> dict[str, Any]:
     """Digitize one file; whatever is wrong with it becomes its own refusal."""
     from datamodules.page import read_page
-    from lightning_app.digitize.record import describe, write_reading
+    from lightning_app.digitize.record import describe, record_name, write_reading
     from lightning_app.digitize.results import Refusal
 
+    name = record_name(image.stem)
     try:
         page = read_page(image)
         result, mask = load()(page)
     except DataError as error:
         problem = error.problems[0]
         refusal = Refusal(problem.code, problem.got, problem.remedy or problem.wanted)
-        write_reading(out, image.stem, refusal, None, None)
-        return {"image": image.name, **describe(refusal)}
-    write_reading(out, image.stem, result, page.rgb if page.rgb is not None else page.ink, mask)
-    return {"image": image.name, **describe(result)}
+        write_reading(out, name, refusal, None, None)
+        return {"image": image.name, "name": name, **describe(refusal)}
+    write_reading(out, name, result, page.rgb if page.rgb is not None else page.ink, mask)
+    return {"image": image.name, "name": name, **describe(result)}
 
 
 def _line(result: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from lightning_app.digitize.followed import Followed, consensus
 from lightning_app.digitize.law_changes import law_evidence
 from lightning_app.digitize.layouts import CHECK_RATE_HZ, Hypothesis, choose_layout
 from lightning_app.digitize.lead_ends import ONLY, STRETCHES, Start, offsets_to_try, start_from_ends_seen
-from lightning_app.digitize.leads import Calibrated, numbered_rows, rows_at
+from lightning_app.digitize.leads import MAX_GAP_S, Calibrated, numbered_rows, rows_at
 from lightning_app.digitize.marks import marks_evidence, start_from_marks
 from lightning_app.digitize.printed import NOTHING_SAID, Said, read_lines, what_is_said
 from lightning_app.digitize.pulse import MIN_UNUSUAL_SCORE, Pulse, as_dark_as_traces, find_pulse
@@ -134,10 +134,10 @@ def _begin_by_leads(page: Followed, chosen: Hypothesis, start_px: float, scale: 
         seen = _start_from_ends_seen(page, chosen, start_px, scale, stretches=STRETCHES)
         scale, start_px = _stretched(scale, seen.stretch), start_px + seen.offset_px
     marked_px = _start_from_marks(page, chosen, start_px, scale)
-    evidence = _law_evidence(page, chosen, start_px, scale)
+    of_begins, of_ends = _law_evidence(page, chosen, start_px, scale)
     if marked_px is not None:
-        evidence += marks_evidence(marked_px - start_px, offsets_to_try(scale.px_per_s))
-    seen = _start_from_ends_seen(page, chosen, start_px, scale, evidence=evidence)
+        of_begins += marks_evidence(marked_px - start_px, offsets_to_try(scale.px_per_s).of_begins)
+    seen = _start_from_ends_seen(page, chosen, start_px, scale, of_begins=of_begins, of_ends=of_ends)
     start_px += seen.offset_px
     is_marked = marked_px is not None and abs(marked_px - start_px) <= MARKS_NEAR_PX
     agreement = 1.0 if is_marked else seen.agreement
@@ -151,19 +151,33 @@ def _start_from_ends_seen(
     scale: Scale,
     *,
     stretches: Floats = ONLY,
-    evidence: float | Floats = 0.0,
+    of_begins: float | Floats = 0.0,
+    of_ends: float | Floats = 0.0,
 ) -> Start:
     ends = lead_ends(chosen)
     columns = [page.row_to_x(end.row, start_px + end.time_s * scale.px_per_s) for end in ends]
     return start_from_ends_seen(
-        page.profiles, columns, ends, scale.px_per_s, stretches=stretches, evidence=evidence
+        page.profiles,
+        columns,
+        ends,
+        scale.px_per_s,
+        stretches=stretches,
+        of_begins=of_begins,
+        of_ends=of_ends,
     )
 
 
-def _law_evidence(page: Followed, chosen: Hypothesis, start_px: float, scale: Scale) -> Floats:
+def _law_evidence(page: Followed, chosen: Hypothesis, start_px: float, scale: Scale) -> tuple[Floats, Floats]:
+    """What laws say that begin, and those that end, of each of `offsets_to_try`."""
     u_px = np.arange(0.0, page.width, LAW_STEP_PX)
-    rows_px = rows_at(page, u_px, scale.px_per_s)
-    return law_evidence(u_px, rows_px, chosen, start_px, scale.px_per_s, offsets_to_try(scale.px_per_s))
+    # At a gap between leads no law holds, and the next lead's pen begins half its width early.
+    rows_px = rows_at(page, u_px, 0.0, page.radius_px)
+    offsets = offsets_to_try(scale.px_per_s)
+    begins, ends = (
+        law_evidence(u_px, rows_px, chosen, start_px, scale.px_per_s, offsets_px, of_begins=of_begins)
+        for offsets_px, of_begins in ((offsets.of_begins, True), (offsets.of_ends, False))
+    )
+    return begins, ends
 
 
 def _start_from_marks(page: Followed, chosen: Hypothesis, start_px: float, scale: Scale) -> float | None:
@@ -221,7 +235,7 @@ def _is_in_map(page: Followed, pulse: Pulse) -> bool:
 
 def _rows_for_checks(page: Followed, start_px: float, scale: Scale) -> list[NDArray[np.float64]]:
     u_px = start_px + np.arange(round(DURATION_S * CHECK_RATE_HZ)) / CHECK_RATE_HZ * scale.px_per_s
-    return [row_px / scale.px_per_mv for row_px in rows_at(page, u_px, scale.px_per_s)]
+    return [row_px / scale.px_per_mv for row_px in rows_at(page, u_px, MAX_GAP_S * scale.px_per_s)]
 
 
 def px_per_mm(scale: Scale) -> float:

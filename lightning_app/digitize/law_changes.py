@@ -82,8 +82,12 @@ def law_evidence(
     start_px: float,
     px_per_s: float,
     offsets_px: Floats,
+    *,
+    of_begins: bool,
 ) -> Floats:
     """How likely the record begins so far from where it was thought to begin.
+
+    Where a law ends leads end, and those may be drawn to less than their time; where one begins leads begin.
 
     Args:
         u_px: (m,) straight columns, evenly spaced.
@@ -92,6 +96,7 @@ def law_evidence(
         start_px: Where the record was thought to begin.
         px_per_s: Its scale.
         offsets_px: (k,) starts to judge, from there.
+        of_begins: Whether to look where laws begin, or where they end.
 
     Returns:
         (k,) logarithms of likelihoods, but for a constant; 0 where no law ends within the record.
@@ -101,13 +106,13 @@ def law_evidence(
     for stretch in lawful_stretches(chosen):
         left = sum(sign * rows_px[row] for row, sign in stretch.rows)
         time_s = (u_px - start_px) / px_per_s
-        for change_s, holds_before in ((stretch.from_s, False), (stretch.to_s, True)):
-            if not 0 < change_s < duration_s:
-                continue
-            speaks = _speaks(np.asarray(left), time_s, stretch, change_s, holds_before)
-            if speaks is not None:
-                until = np.searchsorted(time_s, change_s + offsets_px / px_per_s)
-                evidence += np.r_[0.0, np.cumsum(speaks)][until]
+        change_s = stretch.from_s if of_begins else stretch.to_s
+        if not 0 < change_s < duration_s:
+            continue
+        speaks = _speaks(np.asarray(left), time_s, stretch, change_s, not of_begins)
+        if speaks is not None:
+            until = np.searchsorted(time_s, change_s + offsets_px / px_per_s)
+            evidence += np.r_[0.0, np.cumsum(speaks)][until]
     return WEIGHT * evidence
 
 

@@ -28,6 +28,8 @@ WITHIN_ROW = 0.5
 INK_PX, INK_WEIGHT = 0.3, 0.5
 NEAR_PX = 1.0  # of the best place, places count by how likely they are
 SEEN = 0.2  # of a map's peak, for an end to count as seen
+# A renderer may draw nothing in the last hundredths of every lead, but begins to draw where its lead begins.
+MAX_GAP_S, GAP = 0.22, 4.0  # and how unlikely that is, as a logarithm
 # Of all ends: leads that join without a gap show none. Rendered pages with so many were right to 4 ms.
 ENOUGH = 0.4
 ONLY = np.ones(1)  # a grid or the user has told the scale
@@ -96,10 +98,25 @@ def _profiles(maps: Array, path: NDArray[np.intp], band: Edges) -> Profiles:
     return begins, ends
 
 
-def offsets_to_try(px_per_s: float) -> NDArray[np.float64]:
-    """Starts that are looked at, px from where the rows' ends say."""
+@dataclass(frozen=True)
+class Offsets:
+    """Starts that are looked at, px from where the rows' ends say.
+
+    Attributes:
+        of_begins: (k,) all of them.
+        of_ends: (n_gap + k,) likewise, and those before them that ends of leads speak for which lie early.
+    """
+
+    of_begins: Seen
+    of_ends: Seen
+
+
+def offsets_to_try(px_per_s: float) -> Offsets:
+    """Starts to look at on a page of this scale."""
     reach_px = SEARCH_S * px_per_s
-    return np.arange(-reach_px, reach_px + STEP_PX, STEP_PX)
+    of_begins = np.arange(-reach_px, reach_px + STEP_PX, STEP_PX)
+    n_gap = round(MAX_GAP_S * px_per_s / STEP_PX)
+    return Offsets(of_begins, np.r_[of_begins[0] - STEP_PX * np.arange(n_gap, 0, -1), of_begins])
 
 
 def start_from_ends_seen(
@@ -109,7 +126,8 @@ def start_from_ends_seen(
     px_per_s: float,
     *,
     stretches: Seen = ONLY,
-    evidence: float | Seen = 0.0,
+    of_begins: float | Seen = 0.0,
+    of_ends: float | Seen = 0.0,
 ) -> Start:
     """Where the record begins, and how long it is where that is open.
 
@@ -119,22 +137,30 @@ def start_from_ends_seen(
         ends: Which ends they are.
         px_per_s: Scale by which they would lie there.
         stretches: (s,) scales to try, over that one.
-        evidence: (k,) or (s, k) what else speaks for each of `offsets_to_try`, as logarithms of likelihoods.
+        of_begins: (k,) what else speaks for each of `offsets_to_try`, as logarithms of likelihoods.
+        of_ends: (n_gap + k,) likewise, if ends lie where they should.
 
     Returns:
         How far from where it was thought to be the record begins, and its scale.
     """
-    offsets = offsets_to_try(px_per_s)
+    to_try = offsets_to_try(px_per_s)
+    offsets, n_gap = to_try.of_begins, len(to_try.of_ends) - len(to_try.of_begins)
+    last_s = max(end.time_s for end in ends)
 
-    def seen(x: float, end: LeadEnd, stretch: NDArray[np.float64], at: NDArray[np.float64]) -> Seen:
+    def seen(x: float, end: LeadEnd, stretch: Seen, at: Seen) -> Seen:
         profile = profiles[end.row][not end.is_begin]
         return _between(profile, x + (stretch - 1)[:, None] * end.time_s * px_per_s + at)
 
-    likely = np.zeros((len(stretches), 1)) - INK_WEIGHT * np.log1p((offsets / INK_PX) ** 2) + evidence
-    last_s = max(end.time_s for end in ends)
-    for x, end in zip(columns, ends, strict=True):
-        weight = 1.0 if end.time_s in (0.0, last_s) else WITHIN_ROW
-        likely += weight * np.log(FLOOR + seen(x, end, stretches, offsets) ** SHARPNESS)
+    def speak(is_begin: bool, at: Seen) -> Seen:
+        likely = np.zeros((len(stretches), len(at)))
+        for x, end in zip(columns, ends, strict=True):
+            if end.is_begin == is_begin:
+                weight = 1.0 if end.time_s in (0.0, last_s) else WITHIN_ROW
+                likely += weight * np.log(FLOOR + seen(x, end, stretches, at) ** SHARPNESS)
+        return likely
+
+    likely = speak(True, offsets) + of_begins + _allowing_gaps(speak(False, to_try.of_ends) + of_ends, n_gap)
+    likely -= INK_WEIGHT * np.log1p((offsets / INK_PX) ** 2)
     best, at = np.unravel_index(int(likely.argmax()), likely.shape)
     near = np.abs(offsets - offsets[at]) <= NEAR_PX
     offset = float(np.average(offsets[near], weights=np.exp(likely[best, near] - likely.max())))
@@ -143,6 +169,17 @@ def start_from_ends_seen(
     shown = [seen(x, end, stretch, around).max() >= SEEN for x, end in zip(columns, ends, strict=True)]
     agreement = min(1.0, float(np.mean(shown)) / ENOUGH)
     return Start(offset, float(stretch[0]), agreement, _spread(offsets, likely[best]))
+
+
+def _allowing_gaps(likely: Seen, n_gap: int) -> Seen:
+    """What ends of leads say of a start, (s, n_gap + k) to (s, k), if all may lie `n_gap` steps early."""
+    return np.maximum(likely, highest_before(likely, n_gap) - GAP)[:, n_gap:]
+
+
+def highest_before(values: Seen, reach: int) -> Seen:
+    """Highest value at this place of the last axis or at one of the `reach` before it."""
+    origin = reach - (reach + 1) // 2
+    return np.asarray(maximum_filter1d(values, reach + 1, origin=origin, mode="nearest"))
 
 
 def _spread(offsets: NDArray[np.float64], likely: NDArray[np.float64]) -> float:

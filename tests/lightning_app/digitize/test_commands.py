@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from datamodules.errors import ConfigError
 from lightning_app.digitize.reader import load_reader
+from lightning_app.digitize.record import record_name
 from lightning_app.digitize_commands import digitize
 from models.resunet_cbam import ResUNetCBAM
 from tests.lightning_app.digitize.drawing import draw, heart
@@ -55,9 +56,18 @@ def test_a_page_becomes_files(page, tmp_path):
 def test_json_is_what_the_file_says(page, tmp_path):
     done = run(page / "scan.png", "--mask", page / "mask.png", "--out", tmp_path, "--json")
     (printed,) = json.loads(done.output)["images"]
-    assert printed.pop("image") == "scan.png"
+    assert (printed.pop("image"), printed.pop("name")) == ("scan.png", "scan")
     assert printed == json.loads((tmp_path / "scan.json").read_text())
     assert printed["scale"]["mm_per_s"] == 25
+
+
+def test_a_record_can_be_read_whatever_its_image_is_called(page, tmp_path):
+    image = tmp_path / "Müller 2021.05.03.png"
+    image.write_bytes((page / "scan.png").read_bytes())
+    done = run(image, "--mask", page / "mask.png", "--out", tmp_path / "out")
+    assert done.return_value == 0, done.output
+    assert wfdb.rdrecord(str(tmp_path / "out" / "Muller_2021_05_03")).sig_len == 5000
+    assert len({record_name(name) for name in ("心电图一", "心电图二")}) == 2
 
 
 def test_one_bad_image_never_stops_the_batch(page, cell, tmp_path):
@@ -85,6 +95,7 @@ def test_options_are_checked_before_any_work(page, tmp_path):
         ((scan, "--mask", mask, "--weights", page), "TWO_READERS"),
         ((scan, page / "blank.png", "--mask", mask), "MASK_FOR_MANY"),
         ((scan, scan, "--weights", page), "NAME_TWICE"),
+        ((page / "a b.png", page / "a.b.png", "--weights", page), "NAME_TWICE"),
         ((scan, "--weights", page), "WEIGHTS_MISSING"),
         ((scan, "--mask", mask, "--layout", "five_line"), "LAYOUT_UNKNOWN"),
     ]:

@@ -32,9 +32,12 @@ def rows_of(layout, mv, *, upside_down=False, noise_px=0.3):
 
 def best(layout, mv, off_px, **how):
     chosen = Hypothesis(layout, how.get("upside_down", False), {}, 1.0)
-    offsets = offsets_to_try(PX_PER_S)
+    offsets = offsets_to_try(PX_PER_S).of_begins
     rows = rows_of(layout, mv, **how)
-    evidence = law_evidence(U_PX, rows, chosen, START_PX + off_px, PX_PER_S, offsets)
+    evidence = sum(
+        law_evidence(U_PX, rows, chosen, START_PX + off_px, PX_PER_S, offsets, of_begins=of_begins)
+        for of_begins in (True, False)
+    )
     return offsets[evidence.argmax()], evidence
 
 
@@ -71,7 +74,20 @@ def test_gaps_say_nothing():
     layout = known_layouts()["3x4"]
     rows = [np.full(len(U_PX), np.nan) for _ in layout.rows]
     chosen = Hypothesis(layout, False, {}, 1.0)
-    assert not law_evidence(U_PX, rows, chosen, START_PX, PX_PER_S, offsets_to_try(PX_PER_S)).any()
+    offsets = offsets_to_try(PX_PER_S).of_begins
+    for of_begins in (True, False):
+        evidence = law_evidence(U_PX, rows, chosen, START_PX, PX_PER_S, offsets, of_begins=of_begins)
+        assert not evidence.any()
+
+
+@pytest.mark.parametrize("of_begins", [True, False])
+def test_begins_and_ends_of_laws_tell_the_same_where_leads_are_drawn_whole(of_begins):
+    layout, off_px = known_layouts()["3x4"], 3.0
+    offsets = offsets_to_try(PX_PER_S).of_begins
+    chosen = Hypothesis(layout, False, {}, 1.0)
+    rows = rows_of(layout, wandering(heart()))
+    evidence = law_evidence(U_PX, rows, chosen, START_PX + off_px, PX_PER_S, offsets, of_begins=of_begins)
+    assert offsets[evidence.argmax()] == pytest.approx(-off_px, abs=1.0)
 
 
 def test_a_strip_and_its_leads_own_stretch_are_lawful_for_as_long_as_both_are_drawn():

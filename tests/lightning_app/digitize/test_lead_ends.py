@@ -104,10 +104,10 @@ def test_what_else_speaks_for_a_start_counts_where_ends_leave_it_open():
     either = [LeadEnd(0, -0.03, True), LeadEnd(0, 0.03, True), LeadEnd(1, 9.998, False)]
     ends, thought_px = [LeadEnd(0, 0.0, True)], START_PX
     columns = [thought_px]
-    offsets = offsets_to_try(PX_PER_S)
+    offsets = offsets_to_try(PX_PER_S).of_begins
     for wanted_px in (-3.0, 3.0):
         evidence = -np.square(offsets - wanted_px) / 4
-        start = start_from_ends_seen(profiles(either), columns, ends, PX_PER_S, evidence=evidence)
+        start = start_from_ends_seen(profiles(either), columns, ends, PX_PER_S, of_begins=evidence)
         assert start.offset_px == pytest.approx(wanted_px, abs=0.3)
 
 
@@ -116,16 +116,24 @@ def test_marks_beside_ends_that_are_seen_draw_the_start_a_little_and_letters_not
     marked_px, least_px, most_px
 ):
     columns = [START_PX + end.time_s * PX_PER_S for end in ENDS]
-    evidence = marks_evidence(marked_px, offsets_to_try(PX_PER_S))
-    start = start_from_ends_seen(profiles(ENDS), columns, ENDS, PX_PER_S, evidence=evidence)
+    evidence = marks_evidence(marked_px, offsets_to_try(PX_PER_S).of_begins)
+    start = start_from_ends_seen(profiles(ENDS), columns, ENDS, PX_PER_S, of_begins=evidence)
     assert least_px < start.offset_px < most_px
 
 
 def test_marks_alone_tell_the_start_where_no_end_is_seen():
     columns = [START_PX + end.time_s * PX_PER_S for end in ENDS]
-    evidence = marks_evidence(1.3, offsets_to_try(PX_PER_S))
-    start = start_from_ends_seen(profiles([]), columns, ENDS, PX_PER_S, evidence=evidence)
+    evidence = marks_evidence(1.3, offsets_to_try(PX_PER_S).of_begins)
+    start = start_from_ends_seen(profiles([]), columns, ENDS, PX_PER_S, of_begins=evidence)
     assert start.offset_px == pytest.approx(1.3, abs=0.1)
+
+
+@pytest.mark.parametrize("gap_s", [0.02, 0.08, 0.2])
+def test_leads_that_are_not_drawn_to_their_end_begin_where_they_begin(gap_s):
+    short = [end if end.is_begin else LeadEnd(end.row, end.time_s - gap_s, False) for end in ENDS]
+    for off_px in (-4.0, 0.0, 4.0):
+        start_px, _ = found(profiles(short), START_PX + off_px)
+        assert start_px == pytest.approx(START_PX, abs=0.2)
 
 
 def test_ink_settles_what_the_maps_leave_open():

@@ -21,6 +21,10 @@ def test_time_runs_forward_and_backward():
         refuse_if_mirrored(backward)
 
 
+def test_six_leads_do_not_tell_which_way_time_runs():
+    assert time_arrow([segment(lead, MV[k, ::-1]) for k, lead in enumerate(LEADS[:6])]) is None
+
+
 def test_columns_of_one_heart_agree():
     column = lambda lead, k: segment(lead, MV[LEADS.index(lead), 1250 * k : 1250 * (k + 1)], 2.5 * k)  # noqa: E731
     right = [column(lead, 0) for lead in ("I", "II", "III")] + [

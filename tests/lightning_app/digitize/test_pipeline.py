@@ -100,6 +100,8 @@ def test_turned_pages_are_turned_back(turns, name):  # F17
         pytest.param(np.flipud, "12x1", marks=pytest.mark.slow),
         pytest.param(np.fliplr, "3x4", marks=pytest.mark.slow),
         pytest.param(np.flipud, "3x4+1", marks=pytest.mark.slow),
+        pytest.param(np.fliplr, "6x2", marks=pytest.mark.slow),
+        pytest.param(np.flipud, "6x2", marks=pytest.mark.slow),
         pytest.param(np.fliplr, "6x2+1", marks=pytest.mark.slow),
         pytest.param(np.flipud, "6x2+1", marks=pytest.mark.slow),
     ],

@@ -61,6 +61,19 @@ def test_however_much_of_a_round_cap_shows_both_ends_cancel_it(shown_px):
     assert start_from_ends(ends, PX_PER_S) == pytest.approx(50.0, abs=0.15)
 
 
+@pytest.mark.parametrize("early_px", [5.0, 8.0, 20.0])
+@pytest.mark.parametrize("side", ["left", None])
+def test_rows_that_all_stop_early_begin_where_they_begin(early_px, side):
+    ends = rows([-1.5] * 4, [1.5 - early_px] * 4, cap_px=1.5, pulse_side=side)
+    assert start_from_ends(ends, PX_PER_S) == pytest.approx(50.0, abs=0.5)
+
+
+def test_rows_that_the_edge_of_the_page_cuts_begin_by_their_ends():
+    at_the_edge = rows([9.0] * 4, [0.0] * 4)
+    cut = replace(at_the_edge, first=0.0)
+    assert start_from_ends(cut, PX_PER_S) == pytest.approx(50.0, abs=0.2)
+
+
 def test_pulses_that_lengthen_most_rows_do_not_lengthen_the_record():
     ends = rows([-40.0, -40.2, -39.9, 0.0], [0.0, 0.1, 0.0, 0.1])
     assert ends.length_px > 1.03 * LENGTH_PX
