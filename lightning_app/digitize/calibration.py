@@ -18,7 +18,7 @@ from lightning_app.digitize.followed import Followed, consensus
 from lightning_app.digitize.law_changes import law_evidence
 from lightning_app.digitize.layouts import CHECK_RATE_HZ, Hypothesis, choose_layout
 from lightning_app.digitize.lead_ends import ONLY, STRETCHES, Start, offsets_to_try, start_from_ends_seen
-from lightning_app.digitize.leads import MAX_GAP_S, Calibrated, numbered_rows, rows_at
+from lightning_app.digitize.leads import Calibrated, numbered_rows, rows_at
 from lightning_app.digitize.marks import marks_evidence, start_from_marks
 from lightning_app.digitize.printed import NOTHING_SAID, Said, read_lines, what_is_said
 from lightning_app.digitize.pulse import MIN_UNUSUAL_SCORE, Pulse, as_dark_as_traces, find_pulse
@@ -170,8 +170,7 @@ def _start_from_ends_seen(
 def _law_evidence(page: Followed, chosen: Hypothesis, start_px: float, scale: Scale) -> tuple[Floats, Floats]:
     """What laws say that begin, and those that end, of each of `offsets_to_try`."""
     u_px = np.arange(0.0, page.width, LAW_STEP_PX)
-    # At a gap between leads no law holds, and the next lead's pen begins half its width early.
-    rows_px = rows_at(page, u_px, 0.0, page.radius_px)
+    rows_px = rows_at(page, u_px, scale.px_per_s)
     offsets = offsets_to_try(scale.px_per_s)
     begins, ends = (
         law_evidence(u_px, rows_px, chosen, start_px, scale.px_per_s, offsets_px, of_begins=of_begins)
@@ -235,7 +234,7 @@ def _is_in_map(page: Followed, pulse: Pulse) -> bool:
 
 def _rows_for_checks(page: Followed, start_px: float, scale: Scale) -> list[NDArray[np.float64]]:
     u_px = start_px + np.arange(round(DURATION_S * CHECK_RATE_HZ)) / CHECK_RATE_HZ * scale.px_per_s
-    return [row_px / scale.px_per_mv for row_px in rows_at(page, u_px, MAX_GAP_S * scale.px_per_s)]
+    return [row_px / scale.px_per_mv for row_px in rows_at(page, u_px, scale.px_per_s)]
 
 
 def px_per_mm(scale: Scale) -> float:

@@ -29,7 +29,7 @@ INK_PX, INK_WEIGHT = 0.3, 0.5
 NEAR_PX = 1.0  # of the best place, places count by how likely they are
 SEEN = 0.2  # of a map's peak, for an end to count as seen
 # A renderer may draw nothing in the last hundredths of every lead, but begins to draw where its lead begins.
-MAX_GAP_S, GAP = 0.22, 4.0  # and how unlikely that is, as a logarithm
+MAX_GAP_S, GAP = 0.22, 6.0  # and how unlikely that is, as a logarithm
 # Of all ends: leads that join without a gap show none. Rendered pages with so many were right to 4 ms.
 ENOUGH = 0.4
 ONLY = np.ones(1)  # a grid or the user has told the scale

@@ -102,25 +102,21 @@ def numbered_rows(page: Followed, scale: Scale, start_px: float, turns: int) -> 
     return NumberedRows(rows, scale)
 
 
-def rows_at(
-    page: Followed, u_px: NDArray[np.float64], max_gap_px: float, rim_px: float = 0.0
-) -> list[NDArray[np.float64]]:
+def rows_at(page: Followed, u_px: NDArray[np.float64], px_per_s: float) -> list[NDArray[np.float64]]:
     """Heights of all rows at the same columns.
 
     Args:
         page: The page's traces.
         u_px: (m,) straight columns.
-        max_gap_px: Shorter gaps are interpolated.
-        rim_px: So far beside longer ones a row counts as unknown, too.
+        px_per_s: Its scale, which tells what counts as a gap.
 
     Returns:
         Per row (m,) px above v = 0; NaN in gaps.
     """
     rows = []
     for row in range(len(page.edges)):
-        points, gaps = page.line(row, 0, page.width, max_gap_px)
-        wider = [(begin - rim_px, end + rim_px) for begin, end in gaps]
-        rows.append(-_sampled(page.to_straight(points), wider, u_px))
+        points, gaps = page.line(row, 0, page.width, MAX_GAP_S * px_per_s)
+        rows.append(-_sampled(page.to_straight(points), gaps, u_px))
     return rows
 
 

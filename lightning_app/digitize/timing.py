@@ -31,7 +31,7 @@ ROUNDING_PX, SPREAD_PX = 0.2, 0.5  # ends of rows are known to a part of a pixel
 FAR_VOTE, FAR_PX = 0.08, 3.0
 NEARLY = 0.15  # of a vote: places that have all but as many as the best
 END_WEIGHT, PULSE_WEIGHT = 1.2, 2.0
-GAP_VOTE = 0.8  # of ends that lie early, all by the same
+GAP_VOTE = 0.6  # of ends that lie early, all by the same
 AGREE_PX = 0.75  # ends of rows that speak for the same start
 PULSE_FOOT = 0.2  # of a pulse's width
 
