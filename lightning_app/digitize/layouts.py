@@ -9,7 +9,7 @@ laws; the right one keeps them to the accuracy of the print.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
@@ -35,12 +35,14 @@ class Hypothesis:
         upside_down: The page is read turned by 180 degrees.
         checks: Laws by name, each 1 when kept to the letter, 0 or less when the leads have nothing in common.
         score: Mean of the checks, -1 when there is none.
+        repeats: Row of a rhythm strip to how well it repeats each lead that is drawn in part, as in `checks`.
     """
 
     layout: Layout
     upside_down: bool
     checks: Mapping[str, float]
     score: float
+    repeats: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
     def as_it_lies(self, segment: Segment) -> tuple[int, float, float]:
         """Row from above and the seconds from the left between which a segment lies on the page."""
@@ -109,7 +111,7 @@ def choose_layout(rows_mv: Sequence[Signal], wanted: Layout | None) -> Hypothesi
 def _judged(layout: Layout, upside_down: bool, rows_mv: Sequence[Signal]) -> Hypothesis:
     checks = page_checks(layout, rows_mv)
     score = float(np.mean(list(checks.values()))) if checks else -1.0
-    return Hypothesis(layout, upside_down, checks, score)
+    return Hypothesis(layout, upside_down, checks, score, strip_repeats(layout, rows_mv))
 
 
 def page_checks(layout: Layout, rows_mv: Sequence[Signal]) -> dict[str, float]:
@@ -135,6 +137,28 @@ def page_checks(layout: Layout, rows_mv: Sequence[Signal]) -> dict[str, float]:
         if pair is not None:
             checks[f"rhythm {first.lead}"] = _kept(pair, (1, -1))
     return checks
+
+
+def strip_repeats(layout: Layout, rows_mv: Sequence[Signal]) -> dict[int, dict[str, float]]:
+    """Measure how well each rhythm strip repeats every lead that is drawn in part.
+
+    Args:
+        layout: Which lead is where.
+        rows_mv: As for `page_checks`.
+
+    Returns:
+        Row of the strip to lead to how well, as in `page_checks`.
+    """
+    parts = [segment for segment in layout.segments if len(layout.rows[segment.row]) > 1]
+    strips = [segment for segment in layout.segments if segment.row in layout.rhythm_rows]
+    return {
+        strip.row: {
+            part.lead: _kept(pair, (1, -1))
+            for part in parts
+            if (pair := _overlap(layout, (part, strip), rows_mv))
+        }
+        for strip in strips
+    }
 
 
 def _simultaneous(layout: Layout, leads: Sequence[str], rows_mv: Sequence[Signal]) -> list[Signal] | None:

@@ -22,8 +22,9 @@ HEIGHT_MM, WIDEST_MM, GAP_MM, MARGIN_MM = (1.2, 6.0), 13.0, 0.5, 0.6
 LONGEST_STROKE_MM = 7.0  # longer straight lines are what is left of grid and pulses
 INK = 96  # of 255
 MOST_WORDS = 60  # names and what else is written among the rows; more are pieces of a grid that did not go
-# A name stands over the beginning of its trace, or left of it.
-ABOVE, BELOW = 0.9, 0.1  # of the distance of rows, from the level of a trace to the middle of its name
+# A name stands over the beginning of its trace or, like all names of its page, under it; or left of it.
+FAR, BESIDE = 0.9, 0.1  # of the distance of rows, from the level of a trace to the middle of its name
+WAYS = ((-BESIDE, FAR), (-FAR, BESIDE))  # how high over their traces names stand
 BEFORE_S, AFTER_S = 0.4, 1.2  # from the beginning of a lead to that of its name
 MIN_AGAINST = 2  # names in other leads' places; on 150 pages that were read rightly there was none
 # Only a column of six without a word counts; three names may all stand beside a line that is not taken out.
@@ -94,17 +95,83 @@ def contradiction(words: Sequence[Word], place: Place) -> str | None:
 
     Returns:
         That several names stand where other leads should be, or that nothing is written where a column of
-        leads begins although another has its names: the page shows something else. None if all is well.
+        leads begins although another column has its names: the page shows something else. None if all is
+        well.
     """
-    placed = [(word, segment) for word in words if (segment := _segment_at(word, place))]
-    leads = [(lead_of(word.text), segment) for word, segment in placed]
-    # II and III are read for one another: they may speak for a layout, not against it.
-    against = [(lead, s.lead) for lead, s in leads if lead and lead not in (s.lead, *_LIMB)]
+    placed = _placed(words, place)
+    against = [
+        f"{p.lead} where {p.segment.lead if p.segment else 'none'} would be" for p in placed if p.is_against
+    ]
     if len(against) >= MIN_AGAINST:
-        return "the page prints " + ", ".join(f"{lead} where {other} would be" for lead, other in against)
-    begun = {s for word, s in placed if _seconds(word, place) - s.start_s < BEFORE_S + AFTER_S}
-    bare = _bare_column(place.layout, begun, {segment for lead, segment in leads if lead == segment.lead})
+        return "the page prints " + ", ".join(against)
+    named = {p.segment for p in placed if p.agrees}
+    bare = _bare_column(place.layout, {p.begun for p in placed}, named)
     return f"nothing is written where {', '.join(s.lead for s in bare)} would begin" if bare else None
+
+
+def strip_names(words: Sequence[Word], place: Place) -> dict[int, str]:
+    """Read the names that stand where rhythm strips begin.
+
+    Args:
+        words: What is written.
+        place: Where the layout lies.
+
+    Returns:
+        Row to lead; without strips that have no legible name there, or several.
+    """
+    names: dict[int, set[str]] = {}
+    for p in _placed(words, place):
+        if p.lead and p.begun and p.begun.row in place.layout.rhythm_rows:
+            names.setdefault(p.begun.row, set()).add(p.lead)
+    return {row: leads.pop() for row, leads in names.items() if len(leads) == 1}
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A word on a layout.
+
+    Attributes:
+        lead: What it names, if anything.
+        segment: The stretch it would name; None over the first row of names that stand under their traces,
+            and under the last row of names that stand over them.
+        second: Of the record, at its left edge.
+    """
+
+    lead: str | None
+    segment: Segment | None
+    second: float
+
+    @property
+    def agrees(self) -> bool:
+        return self.segment is not None and self.lead == self.segment.lead
+
+    @property
+    def is_against(self) -> bool:
+        # II and III are read for one another: they may speak for a layout, not against it.
+        return self.lead is not None and self.lead not in _LIMB and not self.agrees
+
+    @property
+    def begun(self) -> Segment | None:
+        is_early = self.segment is not None and self.second - self.segment.start_s < BEFORE_S + AFTER_S
+        return self.segment if is_early else None
+
+
+def _placed(words: Sequence[Word], place: Place) -> list[_Placed]:
+    """All words as standing over their traces, or all as standing under them: whichever agrees better.
+
+    Between two rows one name alone could be either's.
+    """
+    at = [[_segment_at(word, place, way) for word in words] for way in WAYS]
+    near = [any(segments) for segments in zip(*at, strict=True)]
+    readings = [
+        [
+            _Placed(lead_of(word.text), segment, _seconds(word, place))
+            for word, segment, is_near in zip(words, segments, near, strict=True)
+            if is_near
+        ]
+        for segments in at
+    ]
+    return max(readings, key=lambda placed: sum(p.agrees - p.is_against for p in placed))
 
 
 def _seconds(word: Word, place: Place) -> float:
@@ -115,16 +182,19 @@ def _pitch_px(rows_px: NDArray[np.float64]) -> float:
     return float(np.median(np.diff(rows_px)))  # no layout that could be contradicted has a single row
 
 
-def _segment_at(word: Word, place: Place) -> Segment | None:
-    """The stretch that a word would name; None far from every row."""
+def _segment_at(word: Word, place: Place, way: tuple[float, float]) -> Segment | None:
+    """The stretch that a word would name if names stand so high over their traces; None far from all rows."""
+    lowest, highest = way
     rises = (place.rows_px - word.middle_px) / _pitch_px(place.rows_px)
-    row, second = int(np.argmax(rises >= -BELOW)), _seconds(word, place)
-    if not -BELOW <= rises[row] < ABOVE:
+    row, second = int(np.argmax(rises >= lowest)), _seconds(word, place)
+    if not lowest <= rises[row] < highest:
         return None
     return next((s for s in place.layout.segments if s.row == row and s.start_s <= second < s.stop_s), None)
 
 
-def _bare_column(layout: Layout, begun: set[Segment], named: set[Segment]) -> list[Segment] | None:
+def _bare_column(
+    layout: Layout, begun: set[Segment | None], named: set[Segment | None]
+) -> list[Segment] | None:
     """A column of leads without a word, while another column of the same rows has its names."""
     columns: dict[tuple[int, float], list[Segment]] = {}
     for segment in layout.segments:
@@ -143,7 +213,7 @@ def _bare_column(layout: Layout, begun: set[Segment], named: set[Segment]) -> li
 
 
 def find_words(paper: NDArray[np.uint8], px_per_mm: float, rows_px: NDArray[np.float64]) -> list[Word]:
-    """Read what is written among the rows of a page.
+    """Read what is written among the rows of a page, over the first and under the last.
 
     Args:
         paper: (H, W) uint8, 255 = paper, straight and upright, without its traces and grid.
@@ -156,9 +226,11 @@ def find_words(paper: NDArray[np.uint8], px_per_mm: float, rows_px: NDArray[np.f
     clean = _without_lines(paper, round(LONGEST_STROKE_MM * px_per_mm))
     ink = np.asarray(clean < 255 - INK, np.uint8)
     pitch_px = _pitch_px(rows_px)
-    top_px, bottom_px = rows_px[0] - ABOVE * pitch_px, rows_px[-1] + BELOW * pitch_px
+    top_px, bottom_px = rows_px[0] - FAR * pitch_px, rows_px[-1] + FAR * pitch_px
     boxes = [box for box in word_boxes(ink, px_per_mm) if top_px <= box.middle_px <= bottom_px]
-    if sum(box.may_be_name for box in boxes) > MOST_WORDS:
+    # What stands under the last row may be the foot of a page, which prints as much as it likes.
+    among_rows = [box for box in boxes if box.middle_px <= rows_px[-1] + BESIDE * pitch_px]
+    if sum(box.may_be_name for box in among_rows) > MOST_WORDS:
         return []
     margin = round(MARGIN_MM * px_per_mm)
     return [

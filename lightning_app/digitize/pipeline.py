@@ -8,6 +8,7 @@ Every step is a function of its own with its own test; this file only hands resu
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -20,13 +21,14 @@ from lightning_app.digitize.calibration import calibrate, px_per_mm
 from lightning_app.digitize.followed import Followed, follow_again, follow_page
 from lightning_app.digitize.heights import lines_of, probability_of
 from lightning_app.digitize.layouts import Hypothesis
-from lightning_app.digitize.lead_names import Place, contradiction, find_words
+from lightning_app.digitize.lead_names import Place, contradiction, find_words, strip_names
 from lightning_app.digitize.leads import Calibrated, numbered_rows, read_lead
 from lightning_app.digitize.mirror import refuse_if_mirrored
 from lightning_app.digitize.record import assemble
 from lightning_app.digitize.results import RATE_HZ, Digitized, DigitizeRefusal, Refusal
 from lightning_app.digitize.rows import clean_mask, lies_on_its_side, mended, without_frame
 from lightning_app.digitize.scale import DURATION_S, Declared
+from lightning_app.digitize.strips import with_strips, with_strips_confirmed
 from lightning_app.digitize.timing import break_times
 from lightning_app.digitize.working_scale import WorkingPage, every_ink, resampled
 
@@ -132,8 +134,11 @@ def _digitize(
         maps = _turned(maps) if predict is None else predict(np.ascontiguousarray(np.rot90(page.ink)))
     followed = follow_page(grid_ink, dark, mended(without_frame(probability_of(maps))), lines_of(maps))
     calibrated = calibrate(page, followed, declared, wanted, turns)
-    scale, start_px, chosen = calibrated.scale, calibrated.start_px, calibrated.chosen
-    followed = follow_again(followed, _break_columns(followed, chosen, start_px, scale.px_per_s))
+    scale, start_px = calibrated.scale, calibrated.start_px
+    followed = follow_again(followed, _break_columns(followed, calibrated.chosen, start_px, scale.px_per_s))
+    if wanted is None:
+        calibrated = _as_printed(followed, calibrated, turns)
+    chosen = calibrated.chosen
     checks = dict(chosen.checks)
     laws = confidence.laws_kept(checks)
     stop_px, rim_px = start_px + DURATION_S * scale.px_per_s, followed.radius_px + 1
@@ -143,8 +148,6 @@ def _digitize(
         confidence.refuse_if_gain_is_unlikely(segments)
     if not confidence.beyond_doubt(checks):
         refuse_if_mirrored(segments)
-    if wanted is None:
-        _refuse_if_names_contradict(followed, calibrated, turns)
     return Digitized(
         mv=assemble(segments, chosen.layout.duration_s),
         rate_hz=RATE_HZ,
@@ -195,28 +198,32 @@ def _break_columns(page: Followed, chosen: Hypothesis, start_px: float, px_per_s
     ]
 
 
-def _refuse_if_names_contradict(page: Followed, calibrated: Calibrated, turns: int) -> None:
-    """Refuse a page whose printed lead names stand where its layout has other leads.
+def _as_printed(page: Followed, calibrated: Calibrated, turns: int) -> Calibrated:
+    """Hold the layout against the lead names on the page, which may say of which leads its strips are.
 
     Raises:
-        DigitizeRefusal: `LAYOUT_UNKNOWN`.
+        DigitizeRefusal: `LAYOUT_UNKNOWN`, with rows that are numbered instead of named.
     """
-    scale, start_px, chosen = calibrated.scale, calibrated.start_px, calibrated.chosen
+    scale, start_px, found = calibrated.scale, calibrated.start_px, calibrated.chosen
     paper, rows_px = _without_traces(page), page.rows_v_px
-    if chosen.upside_down:
+    if found.upside_down:
         paper, rows_px = np.rot90(paper, 2), len(paper) - 1 - rows_px[::-1]
         start_px = paper.shape[1] - 1 - start_px - DURATION_S * scale.px_per_s
     words = find_words(paper, px_per_mm(scale), rows_px)
-    reason = contradiction(words, Place(chosen.layout, rows_px, start_px, scale.px_per_s))
-    if reason is None:
-        return
-    refusal = DigitizeRefusal(
-        "LAYOUT_UNKNOWN",
-        f"its traces would be {chosen.layout.name}, but {reason}",
-        "give the page's layout with --layout",
-    )
-    refusal.rows = numbered_rows(page, scale, calibrated.start_px, turns)
-    raise refusal
+    place = Place(found.layout, rows_px, start_px, scale.px_per_s)
+    printed = strip_names(words, place)
+    try:
+        if reason := contradiction(words, replace(place, layout=with_strips(found.layout, printed))):
+            raise DigitizeRefusal(
+                "LAYOUT_UNKNOWN",
+                f"its traces would be {found.layout.name}, but {reason}",
+                "give the page's layout with --layout",
+            )
+        chosen = with_strips_confirmed(found, printed)
+    except DigitizeRefusal as refusal:
+        refusal.rows = numbered_rows(page, scale, calibrated.start_px, turns)
+        raise
+    return replace(calibrated, chosen=chosen)
 
 
 def _without_traces(page: Followed) -> NDArray[np.uint8]:

@@ -83,9 +83,13 @@ def _write(canvas, text, xy_px, height_px):
 def draw(
     mv, rows=FOUR_LINE, *, px_per_s=100.0, px_per_mv=40.0, width=1120, height=886, x0_px=61.3, stroke_px=3.0,
     px_per_mm=4.0, grid=("thin", "thick"), grid_ink=0.35, degrees=0.0, stretch=(1.0, 1.0), binary=True,
-    pulse=False, names=False, noise=0.0, keep=1.0, seed=0,
+    pulse=False, names=False, name_lift=0.45, noise=0.0, keep=1.0, seed=0,
 ):  # fmt: skip
-    """Paint ten seconds. `keep` is the share of grid pixels left, `noise` the share of pepper and salt."""
+    """Paint ten seconds.
+
+    `keep` is the share of grid pixels left, `noise` the share of pepper and salt, `name_lift` how high over
+    its trace the foot of a name stands, of the distance of rows.
+    """
     rng = np.random.default_rng(seed)
     size = (height * SUPERSAMPLING, width * SUPERSAMPLING)
     trace, marks, lines = (np.zeros(size, np.uint8) for _ in range(3))
@@ -99,7 +103,9 @@ def draw(
             x = x0_px + (j * n + np.arange(len(values))) / 500 * px_per_s
             _polyline(trace, np.stack([x, y - values * px_per_mv], 1), matrix, stroke_px)
             if names:
-                _write(marks, lead, matrix @ (x[0] + px_per_mm, y - 0.45 * pitch_px, 1.0), 3.0 * px_per_mm)
+                _write(
+                    marks, lead, matrix @ (x[0] + px_per_mm, y - name_lift * pitch_px, 1.0), 3.0 * px_per_mm
+                )
         if pulse:
             x = x0_px + 0.2 * px_per_s * (np.array([-0.3, 0, 0, 1, 1, 1.3]) - 1.6)
             _polyline(

@@ -6,10 +6,20 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from datamodules.layout import load_layout
-from lightning_app.digitize.lead_names import Box, Place, Word, contradiction, find_words, lead_of, word_boxes
+from lightning_app.digitize.lead_names import (
+    Box,
+    Place,
+    Word,
+    contradiction,
+    find_words,
+    lead_of,
+    strip_names,
+    word_boxes,
+)
 from lightning_app.digitize.pipeline import digitize_page
+from lightning_app.digitize.record import describe
 from lightning_app.digitize.results import Digitized, Refusal
-from tests.lightning_app.digitize.drawing import as_page, draw, heart
+from tests.lightning_app.digitize.drawing import LEADS, as_page, draw, heart
 
 MV = heart(seed=4)
 START_PX, PX_PER_S, PITCH_PX = 60.0, 100.0, 120.0
@@ -47,7 +57,9 @@ def test_words_name_a_lead_or_nothing(text, lead):
 
 
 @pytest.mark.parametrize("name", ["3x4", "3x4+1", "3x4+3", "four_line", "six_line", "6x2", "6x2+1", "12x1"])
-@pytest.mark.parametrize(("shift_s", "lift"), [(0.05, 0.4), (-0.3, 0.0), (0.5, 0.8)])
+@pytest.mark.parametrize(
+    ("shift_s", "lift"), [(0.05, 0.4), (-0.3, 0.0), (0.5, 0.8), (0.05, -0.2), (0.3, -0.5), (0.05, -0.8)]
+)
 def test_a_page_with_its_own_names_is_not_contradicted(name, shift_s, lift):
     place = place_of(name)
     words = named_like(place, shift_s=shift_s, lift=lift)
@@ -65,14 +77,33 @@ def test_a_page_with_its_own_names_is_not_contradicted(name, shift_s, lift):
         ("6x2", [(lead, f"V{6 - row}") for row, lead in enumerate(("I", "II", "III", "aVR", "aVL", "aVF"))]),
     ],
 )
-def test_names_in_other_leads_places_contradict(name, printed):
+@pytest.mark.parametrize("lift", [0.4, -0.4])
+def test_names_in_other_leads_places_contradict(name, printed, lift):
     place = place_of(name)
-    words = named_like(place, printed)
+    words = named_like(place, printed, lift=lift)
     assert "the page prints" in contradiction(words, place)
-    own = named_like(place)
+    own = named_like(place, lift=lift)
     false = [w for w in words if w not in own and w.text not in ("I", "II", "III")]
     assert contradiction(own + false[:1], place) is None  # one may be misread
     assert "the page prints" in contradiction(own + false[:2], place)
+
+
+def test_names_over_all_but_the_first_row_are_not_those_of_traces_above():
+    place = place_of("3x4")
+    shifted = named_like(place, (place.layout.rows[2], *place.layout.rows[:2]))
+    assert "aVF where none would be" in contradiction(shifted, place)
+
+
+@pytest.mark.parametrize("lift", [0.4, 0.0, -0.4])
+def test_names_at_the_beginning_of_strips_are_those_of_strips(lift):
+    place = place_of("3x4+3")
+    printed = [*place.layout.rows[:3], ("V2",), ("II",), ("I",)]
+    assert strip_names(named_like(place, printed, lift=lift), place) == {3: "V2", 4: "II"}
+    late = [Word("V2", word.left_px + 2.5 * PX_PER_S, word.middle_px) for word in named_like(place)]
+    assert strip_names(late, place) == {}
+    both = [word for row in ("V2", "V6") for word in named_like(place, [*printed[:3], (row,), ("II",)])]
+    assert strip_names(both, place) == {4: "II"}  # two names: none of them is sure
+    assert strip_names(named_like(place_of("12x1")), place_of("12x1")) == {}
 
 
 def test_two_and_three_are_never_held_against_a_layout():
@@ -107,18 +138,18 @@ def lettered(paper, text, xy_px, size_px):
 
 
 def test_words_are_found_and_read_where_they_stand():
-    paper = np.full((400, 600), 255, np.uint8)
-    for lead, x, y in (("aVR", 80, 60), ("V4", 330, 62), ("V6", 330, 212)):
+    paper = np.full((440, 600), 255, np.uint8)
+    for lead, x, y in (("aVR", 80, 60), ("V4", 330, 62), ("V6", 330, 212), ("V1", 80, 300)):
         paper = lettered(paper, lead, (x, y), 17)
     cv2.line(paper, (0, 100), (599, 100), 0, 1)  # a line of the grid, and one that others parted
-    paper[:, 341][np.arange(400) % 20 > 0] = 0
+    paper[:, 341][np.arange(440) % 20 > 0] = 0
     cv2.rectangle(paper, (20, 150), (40, 200), 0, 2)  # a pulse
-    paper = lettered(paper, "aVF", (80, 370), 17)  # under the last row
+    paper = lettered(paper, "aVF", (80, 400), 17)  # too far under the last row
     cv2.rectangle(paper, (450, 200), (470, 232), 0, -1)  # a blot
     words = find_words(paper, 5.0, np.array([100.0, 250.0]))
     read = {lead_of(word.text): (word.left_px, word.middle_px) for word in words}
     assert Word("", 450, 216.5) in words  # too high for a name
-    assert set(read) - {None} == {"aVR", "V4", "V6"}
+    assert set(read) - {None} == {"aVR", "V4", "V6", "V1"}
     assert read["V4"] == pytest.approx((330, 72), abs=5)
     assert read["V6"] == pytest.approx((330, 222), abs=5)
 
@@ -140,19 +171,54 @@ def test_boxes_have_the_size_of_what_is_drawn():
     assert word_boxes(ink, 4.0) == [Box(150, 10, 6, 80, False), Box(30, 40, 25, 12, True)]
 
 
+EXCHANGED = (("I", "aVR", "V4", "V1"), ("II", "aVL", "V5", "V2"), ("III", "aVF", "V6", "V3"))
+FOUR_COLUMNS = load_layout("3x4").rows
+
+
+def read_drawn(rows, way=1, layout=None, **options):
+    page = draw(MV, rows, pulse=True, binary=False, grid_ink=0.25, **options)
+    ink, mask = page.ink[::way, ::way], page.mask[::way, ::way]
+    return digitize_page(as_page(ink), np.ascontiguousarray(mask, np.float32), layout=layout)
+
+
 @pytest.mark.parametrize("upside_down", [False, True])
 def test_a_page_whose_names_contradict_its_traces_is_refused_with_its_rows(upside_down):
-    rows = (("I", "aVR", "V4", "V1"), ("II", "aVL", "V5", "V2"), ("III", "aVF", "V6", "V3"))
     way = -1 if upside_down else 1
-
-    def read(names, **options):
-        page = draw(MV, rows, names=names, pulse=True, binary=False, grid_ink=0.25)
-        ink, mask = page.ink[::way, ::way], page.mask[::way, ::way]
-        return digitize_page(as_page(ink), np.ascontiguousarray(mask, np.float32), **options)
-
-    assert isinstance(read(names=False), Digitized)  # every law holds: none knows V1 from V4
-    result = read(names=True)
+    assert isinstance(read_drawn(EXCHANGED, way), Digitized)  # every law holds: none knows V1 from V4
+    result = read_drawn(EXCHANGED, way, names=True)
     assert isinstance(result, Refusal)
     assert (result.code, "V4 where V1 would be" in result.reason) == ("LAYOUT_UNKNOWN", True)
     assert len(result.rows.rows) == 3
-    assert isinstance(read(names=True, layout="3x4"), Digitized)  # what the user says counts more
+    # What the user says counts more.
+    assert isinstance(read_drawn(EXCHANGED, way, layout="3x4", names=True), Digitized)
+
+
+@pytest.mark.parametrize("way", [1, -1])
+def test_names_may_stand_under_their_traces(way):
+    result = read_drawn((*FOUR_COLUMNS, ("II",)), way, names=True, name_lift=-0.4)
+    assert isinstance(result, Digitized), result.reason
+    assert result.layout == "3x4+1"
+
+
+def test_names_under_their_traces_are_held_against_a_layout_too():
+    result = read_drawn(EXCHANGED, names=True, name_lift=-0.4)
+    assert isinstance(result, Refusal)
+    assert "V4 where V1 would be" in result.reason
+
+
+@pytest.mark.parametrize("way", [1, -1])
+def test_a_strip_that_no_layout_has_is_read_under_its_printed_name(way):
+    rows = (*FOUR_COLUMNS, ("V6",))
+    result = read_drawn(rows, way, names=True)
+    assert isinstance(result, Digitized), result.reason
+    assert describe(result)["layout"] == {"name": "3x4+1, long V6", "source": "recognised", "rows": rows}
+    assert "rhythm V6" in result.checks
+    assert np.isfinite(result.mv[LEADS.index("V6")]).mean() > 0.99
+    assert np.isfinite(result.mv[LEADS.index("II")]).mean() < 0.26
+
+
+def test_a_strip_that_no_layout_has_is_refused_without_its_name():
+    nameless = read_drawn((*FOUR_COLUMNS, ("V6",)))
+    assert isinstance(nameless, Refusal)
+    assert (nameless.code, "rather repeats V6" in nameless.reason) == ("LAYOUT_UNKNOWN", True)
+    assert len(nameless.rows.rows) == 4
