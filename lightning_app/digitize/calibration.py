@@ -214,8 +214,8 @@ def _pulse(page: Followed) -> Pulse | None:
         if other is not None and other.score > (pulse.score if pulse else 0.0):
             left_px = width - 1 - other.right_px
             pulse = replace(other, left_px=left_px, foot_px=-other.foot_px, upside_down=True)
-    if pulse is None or pulse.right_px <= first + 2 or pulse.left_px >= last - 2:
-        return pulse
+    if pulse is None or not first < (pulse.left_px + pulse.right_px) / 2 < last:
+        return pulse  # beside the traces, where nothing else looks like one; its end may touch them
     # Among the traces and without a grid that foretells its size, any small corner of them looks like one.
     fits = bool(mm) or abs(pulse.width_px * DURATION_S / (last - first) / PULSE_S - 1) <= PULSE_TOLERANCE
     return pulse if fits and _is_in_map(page, pulse) else None

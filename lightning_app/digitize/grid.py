@@ -25,6 +25,8 @@ MIN_PEAK = 6.0  # peak over the local median of the spectrum's magnitude; noise 
 MAX_SHEAR_DEG = 1.0
 MAX_TURN_OFF_DEG = 1.0
 DRIFT_DEG = 2.0
+# Peaks that one comb's lines make were at least .49 as high as their neighbours, others mostly below .3.
+AS_HIGH = 0.45
 NEAR_PITCH = 0.06  # by which the families of a paper differ
 MAX_ANISOTROPY = 0.3  # papers, scanners and screens stretch one way: LUDB pages by 4 %, faxes by more
 CANDIDATES = 4
@@ -360,20 +362,44 @@ def _fundamental(
     multiples = sorted(range(1, max(1, int(MAX_CELL_PX / base)) + 1), key=lambda m: (m != LINES_PER_CELL, -m))
     for multiple in multiples:
         period = base * multiple
-        count = max(1, min(10, int(0.49 * period)))
-        heights = np.array([_peak_near(frequency, magnitude, k / period) for k in range(1, count + 1)])
-        own = [k for k in range(1, count + 1) if k % multiple]  # those the base does not explain
-        if multiple == 1 or (len(own) > 1 and _are_there(heights, own, multiple)):
-            harmonics = [k for k in range(1, count + 1) if heights[k - 1] > 0.5 * MIN_PEAK]
-            return period, harmonics or [1], _fifth_stands_out(heights, period)
-    raise AssertionError("multiple 1 always returns")
+        heights = _heights(frequency, magnitude, period)
+        own = [k for k in range(1, len(heights) + 1) if k % multiple]  # those the base does not explain
+        if multiple == 1 or (len(own) > 1 and _are_there(heights, own, multiple, magnitude[best])):
+            break
+    while _is_every_other(frequency, magnitude, period):
+        period *= 2
+    heights = _heights(frequency, magnitude, period)
+    harmonics = [k for k, height in enumerate(heights, start=1) if height > 0.5 * MIN_PEAK]
+    return period, harmonics or [1], _fifth_stands_out(heights, period)
 
 
-def _are_there(heights: NDArray[np.floating], own: list[int], multiple: int) -> bool:
+def _heights(
+    frequency: NDArray[np.floating], magnitude: NDArray[np.floating], period: float, at_least: int = 1
+) -> NDArray[np.floating]:
+    """Peaks at multiples of a period's frequency: ten, or as many as there are."""
+    count = max(at_least, min(10, int(0.49 * period)))
+    return np.array([_peak_near(frequency, magnitude, k / period) for k in range(1, count + 1)])
+
+
+def _is_every_other(frequency: NDArray[np.floating], magnitude: NDArray[np.floating], period: float) -> bool:
+    """Whether the peaks of a comb are every other one of twice its period, and those between as high.
+
+    On crisp pages the strongest peak may be the first overtone of the lines; half their period then fits it.
+    """
+    if 2 * period > MAX_CELL_PX:
+        return False
+    heights = _heights(frequency, magnitude, 2 * period, at_least=2)
+    between, own = np.median(heights[0::2]), np.median(heights[1::2])
+    return bool(between > max(MIN_PEAK, AS_HIGH * own))
+
+
+def _are_there(heights: NDArray[np.floating], own: list[int], multiple: int, base_height: float) -> bool:
     first = heights[[k - 1 for k in own if k < 2 * multiple]]
-    # A thousandth of the power of the strongest is what its own skirts leave.
+    # Thin lines stand out little among thick ones' fifths. A thousandth of the power of the strongest is what
+    # its own skirts leave, and without noise these are long: no other multiple is taken on such evidence.
+    least = 0.03 * heights.max() if multiple == LINES_PER_CELL else AS_HIGH * base_height
     weakest = np.sort(first)[len(first) // 5]  # one in five may be a zero of the lines' own width
-    return bool(np.median(first) > max(0.6 * MIN_PEAK, 0.03 * heights.max()) and weakest > 2.5)
+    return bool(np.median(first) > max(0.6 * MIN_PEAK, least) and weakest > 2.5)
 
 
 def _fifth_stands_out(heights: NDArray[np.floating], period_px: float) -> bool | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,10 @@ MIN_HEIGHT_PX, MAX_HEIGHT_PX = 8.0, 260.0
 MIN_SCORE = 0.45  # with four rows or more laid over each other; noisy pages without a pulse stay below .42
 MIN_FEW_ROWS_SCORE = 0.65  # with two or three, which average little out; false ones stay below .46
 MIN_LONE_SCORE = 0.93  # in a single row; two cells of a solid grid reach .9
+MIN_OWN_SCORE = 0.6  # in most rows, each by itself, at one place
+MIN_OWN_MARGIN = 0.3  # over other sizes; pulses had .5 and more, cells of a solid grid hardly any
+MOST_ROWS, FEWEST_ROWS = 2 / 3, 3
+SAME_LEFT_PX = 2
 MIN_UNUSUAL_SCORE = 0.65  # of a size that grid and rows do not foretell; cells of the grid are 5 mm high
 MIN_TALL_SCORE = 0.55  # higher than foretold, which no cell is; pages without a pulse stay below .48
 MIN_DARKNESS = 0.2  # of traces, below which print is lost in the paper
@@ -117,7 +122,8 @@ def find_pulse(
     """Find the calibration pulse beside the traces of a straight page.
 
     Rows carry the same pulse at the same place, so they are laid over each other first: what repeats stays
-    dark, specks and letters fade. A page with a pulse in one row only is searched row by row, more strictly.
+    dark, specks and letters fade. Traces may rest at other levels than their pulses, which are then sought in
+    each row by itself; and, more strictly, one that only a single row has.
 
     Args:
         dark: (H, W) darkness in [0, 1], grid taken out.
@@ -136,6 +142,8 @@ def find_pulse(
     found = _best_pulse(strips.mean(axis=0), tries, spans, wanted)
     if found is not None and usual is not None:
         found = _unless_usual_fits(strips.mean(axis=0), found, usual, spans)
+    if found is None and sizes is not None:
+        found = _repeated(strips, sizes, spans)
     if found is None:
         # A lone rectangle of another size is a cell of the grid more often than a pulse.
         alone = [_best_pulse(strip, [usual] if usual else tries, spans, MIN_LONE_SCORE) for strip in strips]
@@ -163,6 +171,37 @@ def _unless_usual_fits(
     return rival if rival is not None and rival.score >= MIN_SCORE and margin < MIN_MARGIN else None
 
 
+def _repeated(
+    strips: Array, sizes: Sequence[tuple[float, float]], spans: Sequence[tuple[int, int]]
+) -> Pulse | None:
+    """The pulse that most rows show at one place, each at a level of its own.
+
+    Where a solid grid is left, its cells make rectangles of all sizes; a pulse has one.
+    """
+    if len(strips) < FEWEST_ROWS:
+        return None
+    rows = [_sums_of(strip) for strip in strips]
+    shown = [[_best_within(row, [size], spans, 0.0) for row in rows] for size in sizes]
+    scores = np.array([[pulse.score if pulse else 0.0 for pulse in own] for own in shown])
+    usual = np.median(scores, axis=1)
+    at = int(usual.argmax())
+    rivals = np.delete(scores, at, axis=0).max(axis=0, initial=0.0)
+    if usual[at] < MIN_OWN_SCORE or usual[at] - np.median(rivals) < MIN_OWN_MARGIN:
+        return None
+    return _shared([pulse if pulse and pulse.score >= MIN_OWN_SCORE else None for pulse in shown[at]])
+
+
+def _shared(own: Sequence[Pulse | None]) -> Pulse | None:
+    """What most of these agree on, None if they do not."""
+    seen = [pulse for pulse in own if pulse is not None]
+    left_px = np.median([pulse.left_px for pulse in seen]) if seen else 0.0
+    same = [pulse for pulse in seen if abs(pulse.left_px - left_px) <= SAME_LEFT_PX]
+    if len(same) < MOST_ROWS * len(own):
+        return None
+    left_px, foot_px, score = np.median([(p.left_px, p.foot_px, p.score) for p in same], axis=0)
+    return replace(same[0], left_px=float(left_px), foot_px=float(foot_px), score=float(score))
+
+
 def _all_sizes(max_height_px: float) -> list[tuple[float, float]]:
     top = min(MAX_HEIGHT_PX, max(max_height_px, MIN_HEIGHT_PX))
     steps = int(np.log(top / MIN_HEIGHT_PX) / np.log(STEP)) + 1
@@ -183,14 +222,30 @@ def _row_strips(dark: Array, rows_y: NDArray[np.float64], above_px: int) -> Arra
 def _best_pulse(
     strip: Array, tries: Sequence[tuple[float, float]], spans: Sequence[tuple[int, int]], min_score: float
 ) -> Pulse | None:
+    return _best_within(_sums_of(strip), tries, spans, min_score)
+
+
+class _Sums(NamedTuple):
+    """Running sums of a row's surroundings, so that many sizes are tried at little cost."""
+
+    down: NDArray[np.floating]
+    along: NDArray[np.floating]
+    area: NDArray[np.floating]
+
+
+def _sums_of(strip: Array) -> _Sums:
     thick = maximum_filter(strip, size=(5, 3))  # rows differ by a pixel or two in their level
-    down, along = _sums(thick, 0), _sums(thick, 1)
-    area = _sums(_sums(strip, 0), 1)
+    return _Sums(_sums(thick, 0), _sums(thick, 1), _sums(_sums(strip, 0), 1))
+
+
+def _best_within(
+    sums: _Sums, tries: Sequence[tuple[float, float]], spans: Sequence[tuple[int, int]], min_score: float
+) -> Pulse | None:
     best: Pulse | None = None
     for height, width in tries:
         for span in spans:
             wanted = max(min_score, best.score if best else 0.0)
-            pulse = _best_of_size(down, along, area, span, height, width, wanted)
+            pulse = _best_of_size(sums, span, height, width, wanted)
             if pulse is not None and pulse.score >= wanted:
                 best = pulse
     return best
@@ -204,14 +259,14 @@ def _sums(image: NDArray[np.floating], axis: int) -> NDArray[np.floating]:
 
 
 def _best_of_size(
-    down: NDArray[np.floating], along: NDArray[np.floating], area: NDArray[np.floating],
-    span: tuple[int, int], height: float, width: float, wanted: float,
-) -> Pulse | None:  # fmt: skip
+    sums: _Sums, span: tuple[int, int], height: float, width: float, wanted: float
+) -> Pulse | None:
     """Where a rectangle without floor is darkest along its three strokes and lightest beside them.
 
     None if no place can reach the score `wanted`; what lies beside the strokes is only looked at where they
     are dark enough for it, which is hardly anywhere.
     """
+    down, along, area = sums
     h, w = round(height), round(width)
     level = down.shape[0] - 1 - RIM_PX - BELOW_PX
     feet = range(level - BELOW_PX, level + BELOW_PX + 1)

@@ -1,8 +1,10 @@
+import cv2
 import numpy as np
 import pytest
 
 from lightning_app.digitize.grid import Comb, Grid, Sense, measure_grid
-from lightning_app.digitize.scale import sense_of
+from lightning_app.digitize.results import DigitizeRefusal
+from lightning_app.digitize.scale import Declared, sense_of, settle_scale
 from tests.lightning_app.digitize.drawing import draw, heart
 
 MV = heart()
@@ -107,3 +109,50 @@ def test_rows_make_sense_as_they_are_more_than_with_pulses():
     lengths = {1000.0: Sense.FULL, 1025.0: Sense.FULL, 2010.0: Sense.FULL, 1080.0: Sense.WITH_PULSES}
     lengths |= {1200.0: Sense.NONE, 950.0: Sense.NONE}
     assert {length: sense_of(grid, length) for length in lengths} == lengths
+
+
+def ruled(mm_px, darkness_of):
+    """Ten seconds at 25 mm/s on lines of one pixel, as software draws them, and where the traces are."""
+    page = draw(
+        MV, grid=(), binary=False, px_per_s=25.0 * mm_px, px_per_mv=10.0 * mm_px, width=278 * mm_px,
+        height=150 * mm_px,
+    )  # fmt: skip
+    ink = page.ink.copy()
+    for k in range(278):
+        for lines in (ink[:, k * mm_px : k * mm_px + 1], ink[k * mm_px : k * mm_px + 1]):
+            np.maximum(lines, darkness_of(k), out=lines)
+    return ink, page.mask
+
+
+def halved(image):
+    return cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+
+
+EVEN = [lambda k: 60, lambda k: 60 if k % 5 else 100]
+
+
+@pytest.mark.parametrize("mm_px", [5, 6])
+@pytest.mark.parametrize("darkness_of", EVEN, ids=["fine", "with_fifths"])
+def test_rows_of_five_seconds_are_not_ten_on_a_grid_half_as_wide(mm_px, darkness_of):
+    ink, mask = ruled(mm_px, darkness_of)
+    row_px = 125.0 * mm_px
+    grid = measure_grid(ink, mask > 0, sense=lambda grid: sense_of(grid, row_px))
+    for comb in (grid.x, grid.y):
+        assert comb.period_px == pytest.approx(
+            mm_px * (1 if darkness_of(1) == darkness_of(0) else 5), rel=1e-3
+        )
+    with pytest.raises(DigitizeRefusal, match="SCALE_CONFLICT"):
+        settle_scale(grid, None, row_px, Declared())
+
+
+def test_a_strong_overtone_is_not_taken_for_the_lines():
+    ink, mask = (halved(image) for image in ruled(12, EVEN[0]))
+    grid = measure_grid(ink, mask > 0, sense=lambda grid: sense_of(grid, 1500.0))
+    assert (grid.x.period_px, grid.y.period_px) == pytest.approx((6.0, 6.0), rel=1e-3)
+
+
+@pytest.mark.parametrize("every", [3, 4, 7])
+def test_lines_a_shade_darker_than_others_are_no_coarser_grid(every):
+    ink, mask = ruled(6, lambda k: 60 if k % every else 70)
+    grid = measure_grid(ink, mask > 0, sense=lambda grid: sense_of(grid, 1500.0))
+    assert (grid.x.period_px, grid.y.period_px) == pytest.approx((6.0, 6.0), rel=1e-3)

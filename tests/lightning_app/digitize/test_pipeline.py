@@ -132,6 +132,18 @@ def test_scale_is_found(how, px_per_s, px_per_mv):
     assert correlations(result, known_layouts()["four_line"]).mean() > 0.93
 
 
+def test_a_pulse_that_reaches_into_its_row_still_tells_the_gain():
+    page = draw(MV, px_per_mv=80.0)
+    left_px = round(page.x0_px) - 15
+    for y_px in np.round(page.row_y_px).astype(int):
+        corners = [(0, 0), (0, -80), (20, -80), (20, 0)]
+        outline = np.array([(left_px + x, y_px + y) for x, y in corners], dtype=np.int32)
+        cv2.polylines(page.ink, [outline], False, 255, 3)
+    result = read(page)
+    assert isinstance(result, Digitized)
+    assert (result.scale.gain_source, result.scale.mm_per_mv) == ("pulse", 20)
+
+
 def test_pulse_and_rows_are_enough_without_a_grid():
     result = read(draw(MV, grid=(), pulse=True))
     assert isinstance(result, Digitized)

@@ -37,6 +37,23 @@ def test_a_high_pulse_is_not_taken_for_the_usual_one_whose_sides_it_covers():
     assert (found.height_px, found.width_px) == (80, 20)
 
 
+@pytest.mark.parametrize("px_per_mv", [20.0, 40.0, 80.0])
+def test_rows_may_rest_at_other_levels_than_their_pulses(px_per_mv):
+    page = draw(MV, pulse=True, px_per_mv=px_per_mv)
+    page.row_y_px = [y + off for y, off in zip(page.row_y_px, (5, -4, 2, -6), strict=True)]
+    pulse = search(page, SIZES)
+    assert (pulse.height_px, pulse.width_px) == (px_per_mv, 20)
+    assert pulse.left_px == pytest.approx(page.x0_px - 1.6 * 20, abs=2)
+
+
+def test_a_shape_that_one_row_of_two_shows_is_no_pulse():
+    strip = np.zeros((700, 200), dtype=np.float32)
+    levels = np.array([110.0, 280.0, 450.0, 620.0])
+    for level in (110, 450):
+        strip[level - 80 : level + 1, [40, 60]] = strip[level - 80, 40:61] = 0.8
+    assert find_pulse(strip, levels, [(0, 100)], SIZES, usual=(40.0, 20.0)) is None
+
+
 def test_pale_print_is_as_good_as_black():
     page = draw(MV, pulse=True, grid=())
     pale = page.ink.astype(np.float32) / 255 * 0.45
