@@ -395,9 +395,10 @@ def _is_every_other(frequency: NDArray[np.floating], magnitude: NDArray[np.float
 
 def _are_there(heights: NDArray[np.floating], own: list[int], multiple: int, base_height: float) -> bool:
     first = heights[[k - 1 for k in own if k < 2 * multiple]]
-    # Thin lines stand out little among thick ones' fifths. A thousandth of the power of the strongest is what
-    # its own skirts leave, and without noise these are long: no other multiple is taken on such evidence.
-    least = 0.03 * heights.max() if multiple == LINES_PER_CELL else AS_HIGH * base_height
+    # Thin lines stand out little among thick ones' fifths, and where these are all that is seen the strongest
+    # peak may be an overtone. A thousandth of its power is what its own skirts leave, and without noise these
+    # are long: no larger multiple is taken on such evidence.
+    least = 0.03 * heights.max() if multiple <= LINES_PER_CELL else AS_HIGH * base_height
     weakest = np.sort(first)[len(first) // 5]  # one in five may be a zero of the lines' own width
     return bool(np.median(first) > max(0.6 * MIN_PEAK, least) and weakest > 2.5)
 
