@@ -12,6 +12,7 @@ import click
 
 from datamodules.errors import ConfigError, DataError, Problem
 from lightning_app.commands import Command
+from lightning_app.digitize.record_names import record_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,8 +96,6 @@ def digitize(
 
 
 def _check_options(images: tuple[Path, ...], weights: Path | None, mask: Path | None) -> None:
-    from lightning_app.digitize.record import record_name
-
     problems = []
     if weights is not None and mask is not None:
         remedy = "leave one of them out; without both the reader that ships is used"
@@ -147,7 +146,7 @@ def _drawn(mask: Path) -> Reader:
 def _digitize_one(image: Path, out: Path, load: Callable[[], Read]) -> dict[str, Any]:
     """Digitize one file; whatever is wrong with it becomes its own refusal."""
     from datamodules.page import read_page
-    from lightning_app.digitize.record import describe, record_name, write_reading
+    from lightning_app.digitize.record import describe, write_reading
     from lightning_app.digitize.results import Refusal
 
     name = record_name(image.stem)

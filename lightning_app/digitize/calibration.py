@@ -6,6 +6,7 @@ begin and end, and those places correct the start, and the scale too where rows 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -17,7 +18,7 @@ from datamodules.page import Page
 from lightning_app.digitize.followed import Followed, consensus
 from lightning_app.digitize.law_changes import law_evidence
 from lightning_app.digitize.layouts import CHECK_RATE_HZ, Hypothesis, choose_layout
-from lightning_app.digitize.lead_ends import ONLY, STRETCHES, Start, offsets_to_try, start_from_ends_seen
+from lightning_app.digitize.lead_ends import STRETCHES, LeadEnd, offsets_to_try, start_from_ends_seen
 from lightning_app.digitize.leads import Calibrated, numbered_rows, rows_at
 from lightning_app.digitize.marks import marks_evidence, start_from_marks
 from lightning_app.digitize.printed import NOTHING_SAID, Said, read_lines, what_is_said
@@ -130,41 +131,28 @@ def _begin_by_leads(page: Followed, chosen: Hypothesis, start_px: float, scale: 
     if not page.profiles:
         marked_px = _start_from_marks(page, chosen, start_px, scale)
         return None if marked_px is None else _Begin(scale, marked_px, 1.0, START_BY_MARKS_MS)
+    ends = lead_ends(chosen)
     if not (scale.time_source == "declared" or (scale.time_source == "grid" and page.grid.x is not None)):
-        seen = _start_from_ends_seen(page, chosen, start_px, scale, stretches=STRETCHES)
+        columns = _columns(page, ends, start_px, scale)
+        seen = start_from_ends_seen(page.profiles, columns, ends, scale.px_per_s, stretches=STRETCHES)
         scale, start_px = _stretched(scale, seen.stretch), start_px + seen.offset_px
     marked_px = _start_from_marks(page, chosen, start_px, scale)
     of_begins, of_ends = _law_evidence(page, chosen, start_px, scale)
     if marked_px is not None:
         of_begins += marks_evidence(marked_px - start_px, offsets_to_try(scale.px_per_s).of_begins)
-    seen = _start_from_ends_seen(page, chosen, start_px, scale, of_begins=of_begins, of_ends=of_ends)
+    columns = _columns(page, ends, start_px, scale)
+    seen = start_from_ends_seen(
+        page.profiles, columns, ends, scale.px_per_s, of_begins=of_begins, of_ends=of_ends
+    )
     start_px += seen.offset_px
     is_marked = marked_px is not None and abs(marked_px - start_px) <= MARKS_NEAR_PX
     agreement = 1.0 if is_marked else seen.agreement
     return _Begin(scale, start_px, agreement, 1000 * seen.sd_px / scale.px_per_s)
 
 
-def _start_from_ends_seen(
-    page: Followed,
-    chosen: Hypothesis,
-    start_px: float,
-    scale: Scale,
-    *,
-    stretches: Floats = ONLY,
-    of_begins: float | Floats = 0.0,
-    of_ends: float | Floats = 0.0,
-) -> Start:
-    ends = lead_ends(chosen)
-    columns = [page.row_to_x(end.row, start_px + end.time_s * scale.px_per_s) for end in ends]
-    return start_from_ends_seen(
-        page.profiles,
-        columns,
-        ends,
-        scale.px_per_s,
-        stretches=stretches,
-        of_begins=of_begins,
-        of_ends=of_ends,
-    )
+def _columns(page: Followed, ends: Sequence[LeadEnd], start_px: float, scale: Scale) -> list[float]:
+    """Where ends of leads would lie."""
+    return [page.row_to_x(end.row, start_px + end.time_s * scale.px_per_s) for end in ends]
 
 
 def _law_evidence(page: Followed, chosen: Hypothesis, start_px: float, scale: Scale) -> tuple[Floats, Floats]:

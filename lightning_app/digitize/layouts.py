@@ -9,7 +9,7 @@ laws; the right one keeps them to the accuracy of the print.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
@@ -35,7 +35,8 @@ class Hypothesis:
         upside_down: The page is read turned by 180 degrees.
         checks: Laws by name, each 1 when kept to the letter, 0 or less when the leads have nothing in common.
         score: Mean of the checks, -1 when there is none.
-        repeats: Row of a rhythm strip to how well it repeats each lead that is drawn in part, as in `checks`.
+        repeats: Row of a rhythm strip to how well it repeats each lead that is drawn in part, as in `checks`;
+            measured of the layout that is chosen.
     """
 
     layout: Layout
@@ -63,9 +64,8 @@ def rank_hypotheses(rows_mv: Sequence[Signal], layouts: Sequence[Layout]) -> lis
     Returns:
         Hypotheses, best first.
     """
-    turned = [-row[::-1] for row in reversed(rows_mv)]
     hypotheses = [
-        _judged(layout, upside_down, turned if upside_down else rows_mv)
+        _judged(layout, upside_down, _as_read(rows_mv, upside_down))
         for layout in layouts
         if layout.n_rows == len(rows_mv)
         for upside_down in (False, True)
@@ -81,7 +81,7 @@ def choose_layout(rows_mv: Sequence[Signal], wanted: Layout | None) -> Hypothesi
         wanted: Declared layout, or None.
 
     Returns:
-        The reading of the page that keeps the laws best.
+        The reading of the page that keeps the laws best, with what its strips repeat.
 
     Raises:
         DigitizeRefusal: `LAYOUT_UNKNOWN`.
@@ -105,13 +105,17 @@ def choose_layout(rows_mv: Sequence[Signal], wanted: Layout | None) -> Hypothesi
             "give the page's layout with --layout",
             scores={f"{h.layout.name}{' upside down' * h.upside_down}": round(h.score, 3) for h in ranked},
         )
-    return best
+    return replace(best, repeats=strip_repeats(best.layout, _as_read(rows_mv, best.upside_down)))
+
+
+def _as_read(rows_mv: Sequence[Signal], upside_down: bool) -> Sequence[Signal]:
+    return [-row[::-1] for row in reversed(rows_mv)] if upside_down else rows_mv
 
 
 def _judged(layout: Layout, upside_down: bool, rows_mv: Sequence[Signal]) -> Hypothesis:
     checks = page_checks(layout, rows_mv)
     score = float(np.mean(list(checks.values()))) if checks else -1.0
-    return Hypothesis(layout, upside_down, checks, score, strip_repeats(layout, rows_mv))
+    return Hypothesis(layout, upside_down, checks, score)
 
 
 def page_checks(layout: Layout, rows_mv: Sequence[Signal]) -> dict[str, float]:

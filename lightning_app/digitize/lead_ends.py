@@ -29,7 +29,7 @@ INK_PX, INK_WEIGHT = 0.3, 0.5
 NEAR_PX = 1.0  # of the best place, places count by how likely they are
 SEEN = 0.2  # of a map's peak, for an end to count as seen
 # A renderer may draw nothing in the last hundredths of every lead, but begins to draw where its lead begins.
-MAX_GAP_S, GAP = 0.22, 6.0  # and how unlikely that is, as a logarithm
+MAX_EARLY_S, EARLY = 0.22, 6.0  # and how unlikely that is, as a logarithm
 # Of all ends: leads that join without a gap show none. Rendered pages with so many were right to 4 ms.
 ENOUGH = 0.4
 ONLY = np.ones(1)  # a grid or the user has told the scale
@@ -104,7 +104,7 @@ class Offsets:
 
     Attributes:
         of_begins: (k,) all of them.
-        of_ends: (n_gap + k,) likewise, and those before them that ends of leads speak for which lie early.
+        of_ends: (n_early + k,) likewise, and those before them that ends of leads speak for which lie early.
     """
 
     of_begins: Seen
@@ -115,8 +115,8 @@ def offsets_to_try(px_per_s: float) -> Offsets:
     """Starts to look at on a page of this scale."""
     reach_px = SEARCH_S * px_per_s
     of_begins = np.arange(-reach_px, reach_px + STEP_PX, STEP_PX)
-    n_gap = round(MAX_GAP_S * px_per_s / STEP_PX)
-    return Offsets(of_begins, np.r_[of_begins[0] - STEP_PX * np.arange(n_gap, 0, -1), of_begins])
+    n_early = round(MAX_EARLY_S * px_per_s / STEP_PX)
+    return Offsets(of_begins, np.r_[of_begins[0] - STEP_PX * np.arange(n_early, 0, -1), of_begins])
 
 
 def start_from_ends_seen(
@@ -138,13 +138,13 @@ def start_from_ends_seen(
         px_per_s: Scale by which they would lie there.
         stretches: (s,) scales to try, over that one.
         of_begins: (k,) what else speaks for each of `offsets_to_try`, as logarithms of likelihoods.
-        of_ends: (n_gap + k,) likewise, if ends lie where they should.
+        of_ends: (n_early + k,) likewise, if ends lie where they should.
 
     Returns:
         How far from where it was thought to be the record begins, and its scale.
     """
     to_try = offsets_to_try(px_per_s)
-    offsets, n_gap = to_try.of_begins, len(to_try.of_ends) - len(to_try.of_begins)
+    offsets, n_early = to_try.of_begins, len(to_try.of_ends) - len(to_try.of_begins)
     last_s = max(end.time_s for end in ends)
 
     def seen(x: float, end: LeadEnd, stretch: Seen, at: Seen) -> Seen:
@@ -159,21 +159,33 @@ def start_from_ends_seen(
                 likely += weight * np.log(FLOOR + seen(x, end, stretches, at) ** SHARPNESS)
         return likely
 
-    likely = speak(True, offsets) + of_begins + _allowing_gaps(speak(False, to_try.of_ends) + of_ends, n_gap)
+    by_ends = speak(False, to_try.of_ends) + of_ends
+    likely = speak(True, offsets) + of_begins + _allowing_early(by_ends, n_early)
     likely -= INK_WEIGHT * np.log1p((offsets / INK_PX) ** 2)
     best, at = np.unravel_index(int(likely.argmax()), likely.shape)
     near = np.abs(offsets - offsets[at]) <= NEAR_PX
     offset = float(np.average(offsets[near], weights=np.exp(likely[best, near] - likely.max())))
     around = offsets[np.abs(offsets - offset) <= 1.0]
     stretch = stretches[best : best + 1]
-    shown = [seen(x, end, stretch, around).max() >= SEEN for x, end in zip(columns, ends, strict=True)]
+    early_px = STEP_PX * _early_by(by_ends[best], int(at), n_early)
+    shown = [
+        seen(x, end, stretch, around if end.is_begin else around - early_px).max() >= SEEN
+        for x, end in zip(columns, ends, strict=True)
+    ]
     agreement = min(1.0, float(np.mean(shown)) / ENOUGH)
     return Start(offset, float(stretch[0]), agreement, _spread(offsets, likely[best]))
 
 
-def _allowing_gaps(likely: Seen, n_gap: int) -> Seen:
-    """What ends of leads say of a start, (s, n_gap + k) to (s, k), if all may lie `n_gap` steps early."""
-    return np.maximum(likely, highest_before(likely, n_gap) - GAP)[:, n_gap:]
+def _allowing_early(likely: Seen, n_early: int) -> Seen:
+    """What ends of leads say of a start, (s, n_early + k) to (s, k), if all may lie `n_early` steps early."""
+    return np.maximum(likely, highest_before(likely, n_early) - EARLY)[:, n_early:]
+
+
+def _early_by(likely: Seen, at: int, n_early: int) -> int:
+    """By how many steps ends lie early that begin a record `at` this step; (n_early + k,) as above."""
+    steps = likely[at : at + n_early + 1][::-1]
+    likeliest = int(steps.argmax())
+    return likeliest if steps[likeliest] - EARLY > steps[0] else 0
 
 
 def highest_before(values: Seen, reach: int) -> Seen:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +19,6 @@ from lightning_app.digitize.results import RATE_HZ, Digitized, NumberedRows, Ref
 
 SCHEMA_VERSION = 1
 ADC_PER_MV = 1000.0
-NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]+")  # WFDB takes no other characters for a record
 UNITS = {"bpm": "1/min", "ms": "ms"}
 # Twelve hues that differ from their neighbours on the page; the order is that of LEADS.
 COLOURS = (
@@ -66,24 +62,6 @@ def _merge(lead: NDArray[np.float64], weight: NDArray[np.float64], part: Segment
         mixed = (np.where(weight > 0, lead, 0) * weight + np.where(new > 0, values, 0) * new) / total
     lead[:] = np.where(total > 0, mixed, np.nan)
     weight[:] = total
-
-
-def record_name(stem: str) -> str:
-    """Name a record after its image, in the characters that WFDB takes.
-
-    Accents are dropped and all else becomes an underscore; a name of which nothing is left is told by its
-    hash, so that scans with names in other scripts stay apart.
-
-    Args:
-        stem: Name of the image without its suffix.
-
-    Example:
-        >>> record_name("Müller 2021.05.03")
-        'Muller_2021_05_03'
-    """
-    plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
-    name = NOT_IN_A_NAME.sub("_", plain)
-    return name if re.search("[A-Za-z0-9]", name) else f"page_{hashlib.sha256(stem.encode()).hexdigest()[:8]}"
 
 
 def write_record(folder: Path, name: str, leads: Sequence[str], mv: NDArray[np.float32]) -> list[Path]:

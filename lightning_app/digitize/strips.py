@@ -73,11 +73,13 @@ def _lead_of_strip(own: str, printed: str | None, repeats: Mapping[str, float]) 
     is_clear = kept[best] >= max(REPEATED, kept[lead] + CLEARLY)
     if is_clear and best in may_be:
         return best
-    if lead != own and kept[lead] <= kept[own]:
+    is_own = lead == own
+    if not is_own and kept[lead] <= kept[own]:
         reason = f"a strip named {printed} repeats {lead} ({kept[lead]:.2f}) no more than"
         raise _refusal(f"{reason} {own} ({kept[own]:.2f})")
     # A trace that ink spoils may repeat a neighbour better: where print and layout agree that is no matter.
-    if is_clear and (lead != own or printed is None):
+    is_agreed = is_own and printed is not None
+    if is_clear and not is_agreed:
         raise _refusal(f"the strip of {lead} ({kept[lead]:.2f}) rather repeats {best} ({kept[best]:.2f})")
     return lead
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lightning_app.digitize.followed import Followed, consensus
 from lightning_app.digitize.layouts import Hypothesis
-from lightning_app.digitize.lead_ends import MAX_GAP_S, LeadEnd, highest_before
+from lightning_app.digitize.lead_ends import MAX_EARLY_S, LeadEnd, highest_before
 from lightning_app.digitize.pulse import Pulse
 from lightning_app.digitize.results import RATE_HZ
 from lightning_app.digitize.scale import DURATION_S, LENGTH_TOLERANCE
@@ -31,7 +31,7 @@ ROUNDING_PX, SPREAD_PX = 0.2, 0.5  # ends of rows are known to a part of a pixel
 FAR_VOTE, FAR_PX = 0.08, 3.0
 NEARLY = 0.15  # of a vote: places that have all but as many as the best
 END_WEIGHT, PULSE_WEIGHT = 1.2, 2.0
-GAP_VOTE = 0.6  # of ends that lie early, all by the same
+EARLY_VOTE = 0.6  # of ends that lie early, all by the same
 AGREE_PX = 0.75  # ends of rows that speak for the same start
 PULSE_FOOT = 0.2  # of a pulse's width
 
@@ -129,7 +129,7 @@ def start_from_ends(ends: Ends, px_per_s: float) -> float:
         by_stops = _votes(stops - cap_px, places)
         if len(begins) and ends.first > 1:
             by_stops = np.maximum(
-                by_stops, GAP_VOTE * highest_before(by_stops, round(MAX_GAP_S * px_per_s / PLACE_PX))
+                by_stops, EARLY_VOTE * highest_before(by_stops, round(MAX_EARLY_S * px_per_s / PLACE_PX))
             )
         votes = of_begin * _votes(begins + cap_px, places) + of_stop * by_stops
         votes -= UNLIKE_PEN * abs(cap_px - ends.cap_px)  # with one end alone, nothing else tells

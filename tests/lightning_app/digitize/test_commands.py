@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from datamodules.errors import ConfigError
 from lightning_app.digitize.reader import load_reader
-from lightning_app.digitize.record import record_name
+from lightning_app.digitize.record_names import record_name
 from lightning_app.digitize_commands import digitize
 from models.resunet_cbam import ResUNetCBAM
 from tests.lightning_app.digitize.drawing import draw, heart

@@ -136,6 +136,15 @@ def test_leads_that_are_not_drawn_to_their_end_begin_where_they_begin(gap_s):
         assert start_px == pytest.approx(START_PX, abs=0.2)
 
 
+def test_ends_that_lie_early_count_as_seen():
+    early = [LeadEnd(end.row, end.time_s - 0.1, False) for end in ENDS if not end.is_begin]
+    begins = [end for end in ENDS if end.is_begin and end.time_s == 0.0]
+    start_px, share = found(profiles(begins + early), START_PX, ENDS + ENDS)
+    assert start_px == pytest.approx(START_PX, abs=0.2)
+    assert share == 1.0
+    assert len(begins) / len(ENDS) < ENOUGH  # alone they would not do
+
+
 def test_ink_settles_what_the_maps_leave_open():
     either = [LeadEnd(0, -0.03, True), LeadEnd(0, 0.03, True), LeadEnd(1, 9.998, False)]
     start_px, _ = found(profiles(either), START_PX + 2.7, [LeadEnd(0, 0.0, True)])
