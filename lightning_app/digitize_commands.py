@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     Read = Callable[[Page], tuple[Digitized | Refusal, NDArray[np.bool_]]]
 
 REFUSED = DataError.exit_code
+ERROR, FAILED = "ERROR", 1  # a page on which Inkbeat itself failed; exit code of a batch with one
 
 
 @click.command(cls=Command)
@@ -75,7 +77,8 @@ def digitize(
     For every IMAGE the folder gets NAME.hea and NAME.dat (WFDB, mV, 500 Hz, NaN where nothing was drawn),
     NAME.mask.png, NAME.overlay.png and NAME.json. NAME is the image's, with an underscore for what WFDB does
     not take: all but letters, digits, - and _. A page that cannot be trusted is refused with a reason in
-    NAME.json, and the exit code is 3. Research use, not a medical device.
+    NAME.json, and the exit code is 3, or 1 if Inkbeat itself failed on one. Research use, not a medical
+    device.
     """
     from datamodules.layout import load_layout
 
@@ -92,7 +95,7 @@ def digitize(
             click.echo(_line(results[-1]))
     if as_json:
         click.echo(json.dumps({"images": results}, indent=1))
-    return REFUSED if any(result["status"] != "ok" for result in results) else 0
+    return _exit_code(results)
 
 
 def _check_options(images: tuple[Path, ...], weights: Path | None, mask: Path | None) -> None:
@@ -158,8 +161,21 @@ def _digitize_one(image: Path, out: Path, load: Callable[[], Read]) -> dict[str,
         refusal = Refusal(problem.code, problem.got, problem.remedy or problem.wanted)
         write_reading(out, name, refusal, None, None)
         return {"image": image.name, "name": name, **describe(refusal)}
+    except Exception as error:  # noqa: BLE001 - whatever it is, one page must not stop a batch of thousands
+        remedy = "a fault of Inkbeat, not of the page: please report it; the JSON holds the traceback"
+        details = {"traceback": traceback.format_exc()}
+        failure = Refusal(ERROR, f"{type(error).__name__}: {error}", remedy, details)
+        write_reading(out, name, failure, None, None)
+        return {"image": image.name, "name": name, **describe(failure)}
     write_reading(out, name, result, page.rgb if page.rgb is not None else page.ink, mask)
     return {"image": image.name, "name": name, **describe(result)}
+
+
+def _exit_code(results: list[dict[str, Any]]) -> int:
+    codes = {result["refusal"]["code"] for result in results if result["status"] != "ok"}
+    if ERROR in codes:
+        return FAILED
+    return REFUSED if codes else 0
 
 
 def _line(result: dict[str, Any]) -> str:

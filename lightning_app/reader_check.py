@@ -15,6 +15,7 @@ another layout, a scale off by more than 10 %, or a mean correlation under 0.8.
 
 from __future__ import annotations
 
+import logging
 import math
 import multiprocessing
 from collections.abc import Callable
@@ -36,6 +37,8 @@ from lightning_app.evaluate.scan_columns import PARAMETERS, SOURCES
 from lightning_app.evaluate.scan_rows import MIN_COVERAGE, drawn_only, parameter_row
 from lightning_app.evaluate.segmentation import within_tolerance
 from lightning_app.evaluate.signals import coverage, pcc, record_metrics
+
+log = logging.getLogger(__name__)
 
 Cause = Literal["refused", "layout", "scale", "trace", "signal", "good"]
 CAUSES: tuple[Cause, ...] = ("refused", "layout", "scale", "trace", "signal", "good")
@@ -116,13 +119,18 @@ def read_scan(reader: Reader, cohort: Cohort, scan: Scan) -> Reading:
     Returns:
         How well it was read.
     """
-    result, mask = reader.read(cohort.load_page(scan))
     row: dict[str, Any] = {"scan_id": scan.scan_id, "patient_id": scan.patient_id, "layout": scan.layout}
+    page = cohort.load_page(scan)
+    try:
+        result, mask = reader.read(page)
+    except Exception as error:
+        # One page must not cost the others their rows; it counts as not read, and the log says why.
+        log.exception("%s could not be read", scan.scan_id)
+        return Reading(row | _refused("ERROR", f"{type(error).__name__}: {error}"), [])
     if scan.mask is not None:
         row |= within_tolerance(mask, cohort.load_mask(scan) > 0)
     if not isinstance(result, Digitized):
-        refused = {"state": result.code, "cause": "refused", "wrong": False, "reason": result.reason}
-        return Reading(row | refused, [])
+        return Reading(row | _refused(result.code, result.reason), [])
     true_mv = resampled(cohort.load_signal(scan), RATE_HZ).mv
     layout = cohort.layouts[scan.layout]
     row |= signal_numbers(result, true_mv, layout)
@@ -138,6 +146,10 @@ def read_scan(reader: Reader, cohort: Cohort, scan: Scan) -> Reading:
     row["cause"] = _cause(row, same_layout)
     row["wrong"] = not same_layout or _worst_scale(row) > WRONG_SCALE or not row["pcc"] >= WRONG_PCC
     return Reading(row, [_lead_row(scan.scan_id, true_mv, segment) for segment in result.segments])
+
+
+def _refused(code: str, reason: str) -> dict[str, Any]:
+    return {"state": code, "cause": "refused", "wrong": False, "reason": reason}
 
 
 def _lead_row(scan_id: str, true_mv: NDArray[np.float32], segment: SegmentReading) -> dict[str, Any]:

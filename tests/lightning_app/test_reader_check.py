@@ -45,6 +45,13 @@ def test_an_empty_mask_is_a_refusal_and_not_wrong(cohort):
     assert (row["state"], row["cause"], row["wrong"]) == ("NO_WAVEFORM", "refused", False)
 
 
+def test_a_page_on_which_reading_fails_is_a_row_too(cohort):
+    scan = cohort.scans[0]
+    row = read_scan(drawn_by_hand(cohort, scan, lambda mask: mask[:, 1:]), cohort, scan).page
+    assert (row["state"], row["cause"], row["wrong"]) == ("ERROR", "refused", False)
+    assert row["reason"].startswith("ValueError: got maps of shape")
+
+
 def test_another_scans_trace_counts_as_wrong_if_it_is_read(cohort):
     ours, theirs = cohort.scans
 

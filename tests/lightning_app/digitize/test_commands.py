@@ -10,6 +10,7 @@ import wfdb
 from click.testing import CliRunner
 
 from datamodules.errors import ConfigError
+from lightning_app import digitize_commands
 from lightning_app.digitize.reader import load_reader
 from lightning_app.digitize.record_names import record_name
 from lightning_app.digitize_commands import digitize
@@ -79,6 +80,30 @@ def test_one_bad_image_never_stops_the_batch(page, cell, tmp_path):
     assert codes[1].startswith("IMG_")
     assert codes[2] in {"NO_WAVEFORM", "SCALE_UNKNOWN"}  # an untrained network sees waveform anywhere
     assert {path.name for path in tmp_path.glob("*.json")} == {"broken.json", "absent.json", "blank.json"}
+
+
+def test_a_fault_of_ours_on_one_page_never_stops_the_batch(page, cell, tmp_path, monkeypatch):
+    def fails_once(read, calls=[]):  # noqa: B006 - remembers its calls
+        def reads(page):
+            calls.append(page)
+            if len(calls) == 1:
+                raise IndexError("index 7 is out of bounds")
+            return read(page)
+
+        return reads
+
+    reading = digitize_commands._reading
+    monkeypatch.setattr(digitize_commands, "_reading", lambda *given: fails_once(reading(*given)))
+    (tmp_path / "other.png").write_bytes((page / "scan.png").read_bytes())
+    done = run(
+        page / "scan.png", tmp_path / "other.png", "--weights", cell, "--out", tmp_path / "out", "--json"
+    )
+    first, second = json.loads(done.output)["images"]
+    assert first["refusal"]["code"] == "ERROR"
+    assert first["refusal"]["reason"] == "IndexError: index 7 is out of bounds"
+    assert "in reads" in json.loads((tmp_path / "out" / "scan.json").read_text())["details"]["traceback"]
+    assert second.get("refusal", {}).get("code") != "ERROR"
+    assert done.return_value == 1
 
 
 def test_an_image_that_is_not_there_is_told_without_a_network(tmp_path, monkeypatch):
