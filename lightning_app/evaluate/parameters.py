@@ -58,6 +58,7 @@ P_WINDOW_S = (0.26, 0.016)  # before the QRS onset
 MIN_P_REPEAT = 0.5  # LUDB 10 s: sinus rhythm median 0.93, fibrillation and complete block 0.05
 IRREGULAR = 0.1  # SD of RR over mean RR from which a rhythm needs a clearer P wave
 MIN_P_REPEAT_IRREGULAR = 0.8
+MOSTLY_DOWN = 1.5  # depth over height: deep S waves as in V1; leads of equal waves are detected as they are
 HR_RANGE_BPM = (20.0, 300.0)
 PR_RANGE_MS = (60.0, 400.0)
 QRS_RANGE_MS = (40.0, 300.0)
@@ -242,13 +243,24 @@ def r_peaks(lead_mv: Floats) -> tuple[Floats, NDArray[np.int64]]:
     return found
 
 
+def _tallest(lead_mv: Floats, peaks: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Take the S waves of a lead whose beats point down, else its R peaks.
+
+    neurokit2 looks for the highest point of every complex. In such a lead that is a small r wave, lost on a
+    print of it sooner than anything else, and ripples between the beats are as high.
+    """
+    low, high = np.percentile(_band_pass(lead_mv), [0.5, 99.5])
+    return r_peaks(-lead_mv)[1] if -low > MOSTLY_DOWN * high else peaks
+
+
 def _measure_clean(mv: Floats) -> Parameters:
     detected = [r_peaks(lead) for lead in mv]
-    counts = np.array([len(peaks) for _, peaks in detected])
+    beat_peaks = [_tallest(lead, peaks) for lead, (_, peaks) in zip(mv, detected, strict=True)]
+    counts = np.array([len(peaks) for peaks in beat_peaks])
     typical = np.abs(counts - np.median(counts))
     steepness = np.abs(np.diff(mv, axis=1)).max(axis=1)
     lead = min(range(len(mv)), key=lambda i: (typical[i], -steepness[i]))
-    beats = align_beats(mv, detected[lead][1]) if counts[lead] else None
+    beats = align_beats(mv, beat_peaks[lead]) if counts[lead] else None
     if beats is None or beats.centres.size < 2:
         return absent("FEW_BEATS")
     if np.median(np.delete(beats.similarity, int(np.argmax(beats.similarity)))) < MIN_SIMILARITY:

@@ -33,7 +33,8 @@ MIN_BEAT_DISTANCE = 50  # 100 ms: closer detections are one beat
 SAME_SHAPE = 0.8  # correlation from which a beat enters the median
 MEDOID_CANDIDATES = 12
 MIN_MISSED_DISTANCE = 125  # 250 ms: no beat follows sooner on one of the same shape
-SMALL_BEAT = 0.3  # a detection of another shape must have this share of the typical steepness
+# Share of the typical steepness that a detection must have, of another and of the same shape: noise has any.
+SMALL_BEAT, TINY_BEAT = 0.3, 0.1
 
 BOUND_SLOPE = 21
 BOUND_SMOOTHING = 9
@@ -110,7 +111,7 @@ def _completed(slope: Floats, centres: Floats, similarity: Floats, medoid: Float
     fit = products / (norm * np.sqrt((medoid**2).sum()))
     own = norm[np.clip(np.round(centres).astype(int), 0, norm.size - 1)]
     typical = float(np.median(own[similarity > 0.5]))
-    real = (similarity > 0.5) | (own > SMALL_BEAT * typical)
+    real = own > np.where(similarity >= SAME_SHAPE, TINY_BEAT, SMALL_BEAT) * typical
     found, _ = signal.find_peaks(fit, height=SAME_SHAPE, distance=MIN_MISSED_DISTANCE)
     missed = [
         at

@@ -88,6 +88,31 @@ def test_a_missed_beat_is_found_by_its_shape():
     assert np.diff(beats.centres) == pytest.approx(400, abs=1)
 
 
+def deep_s(beat_times_s, ripple_times_s, ripple_mv=0.09):
+    """V1 as a print shows it: hardly an r wave, a deep S, and ripples as high as the r; (1, n) mV."""
+    t = np.arange(5000) / RATE_HZ
+    lead = 0.002 * np.random.default_rng(0).normal(size=t.size)
+    for s in beat_times_s:
+        lead += 0.05 * hump(t, s - 0.05, s - 0.02) - 0.7 * hump(t, s - 0.03, s + 0.05)
+    for ripple in ripple_times_s:
+        lead += ripple_mv * hump(t, ripple - 0.03, ripple + 0.03)
+    return lead[None]
+
+
+def test_ripples_between_deep_s_waves_are_no_beats():
+    beats = np.arange(0.5, 9.6, 1.0)
+    got = pm.measure(deep_s(beats, [2.95, 6.05, 7.9]), RATE_HZ)
+    assert got.hr_bpm == pytest.approx(60, abs=0.3)
+    assert got.hrv_ms < 5
+
+
+def test_a_tiny_wave_is_no_beat_even_if_it_has_the_shape_of_one():
+    lead = deep_s(REGULAR, [])
+    tiny = deep_s([4.1], []) * 0.06  # in the middle between two beats
+    beats = align_beats(lead + tiny, np.round(np.r_[REGULAR, 4.1] * RATE_HZ).astype(int))
+    assert beats.centres == pytest.approx(REGULAR * RATE_HZ, abs=10)
+
+
 def test_a_second_peak_within_the_complex_is_the_same_beat():
     centres = np.round(REGULAR * RATE_HZ).astype(int)
     beats = align_beats(ecg(REGULAR), np.sort(np.r_[centres, centres + 12]))
