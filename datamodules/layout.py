@@ -25,12 +25,26 @@ MAX_DURATION_S = 600.0
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of one lead in one row; seconds count from the start of the record."""
+    """A stretch of one lead in one row; seconds count from the start of the record.
+
+    Attributes:
+        lead: Name of the lead.
+        row: Row of the layout.
+        start_s: First second shown.
+        stop_s: End of the stretch.
+        paper_s: Blank paper to its left within its row, in seconds of paper.
+    """
 
     lead: str
     row: int
     start_s: float
     stop_s: float
+    paper_s: float = 0.0
+
+    @property
+    def left_s(self) -> float:
+        """Where it begins on the paper, from the left end of its row."""
+        return self.start_s + self.paper_s
 
 
 @dataclass(frozen=True)
@@ -39,24 +53,37 @@ class Layout:
 
     Attributes:
         name: What cohorts and reports call it.
-        duration_s: Seconds from the left to the right end of a row.
+        duration_s: Seconds of the record that a row shows.
         rows: Per row, top to bottom, its leads from left to right.
+        space_s: Blank paper between two leads of a row, in seconds of paper.
+        early_s: What is not drawn at the end of every lead.
     """
 
     name: str
     duration_s: float
     rows: tuple[tuple[str, ...], ...]
+    space_s: float = 0.0
+    early_s: float = 0.0
 
     @cached_property
     def segments(self) -> tuple[Segment, ...]:
         """Every drawn stretch, row by row, left to right."""
         return tuple(
             Segment(
-                lead, row, place * self.duration_s / len(leads), (place + 1) * self.duration_s / len(leads)
+                lead,
+                row,
+                place * self.duration_s / len(leads),
+                (place + 1) * self.duration_s / len(leads) - self.early_s,
+                place * self.space_s,
             )
             for row, leads in enumerate(self.rows)
             for place, lead in enumerate(leads)
         )
+
+    @property
+    def paper_s(self) -> float:
+        """Seconds of paper from the left to the right end of the longest row."""
+        return self.duration_s + (max(len(leads) for leads in self.rows) - 1) * self.space_s
 
     @property
     def n_rows(self) -> int:

@@ -75,9 +75,10 @@ def _lay_out(
     top = float(rng.uniform(24.0, 60.0)) if has_many_rows else float(rng.uniform(70.0, 150.0))
     bottom = difficulty.height_px - float(rng.uniform(16.0, 50.0))
     px_per_s = px_per_mm * difficulty.mm_per_s
-    if layout.duration_s * px_per_s > difficulty.width_px:
-        layout = replace(layout, duration_s=float(int(difficulty.width_px / px_per_s)))
-    room = difficulty.width_px - layout.duration_s * px_per_s
+    if layout.paper_s * px_per_s > difficulty.width_px:
+        spaces_s = layout.paper_s - layout.duration_s
+        layout = replace(layout, duration_s=float(int(difficulty.width_px / px_per_s - spaces_s)))
+    room = difficulty.width_px - layout.paper_s * px_per_s
     left = float(rng.uniform(0.15, 0.85)) * room
     sheet = Sheet(
         difficulty.width_px, difficulty.height_px, left, top, bottom, px_per_s,
@@ -86,7 +87,7 @@ def _lay_out(
     stretch_x, stretch_y = (float(s) for s in rng.uniform(*difficulty.stretch, 2))
     # All ten seconds stay on the page, which is stretched around its middle.
     half = difficulty.width_px / 2
-    longer_side = max(half - left, left + layout.duration_s * px_per_s - half)
+    longer_side = max(half - left, left + layout.paper_s * px_per_s - half)
     stretch_x = min(stretch_x, (half - 3.0) / longer_side)
     angle = float(np.clip(rng.normal(0.0, 0.45), -1.0, 1.0)) * difficulty.skew_deg
     affine, turn = stretch_and_turn(sheet, stretch_x, stretch_y, angle)

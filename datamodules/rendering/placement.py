@@ -54,7 +54,7 @@ def place(sheet: Sheet, layout: Layout, affine: Affine, row_jitter_px: np.ndarra
             row=segment.row,
             start_s=segment.start_s,
             stop_s=segment.stop_s,
-            x0_px=sheet.left + segment.start_s * sheet.px_per_s,
+            x0_px=sheet.left + segment.left_s * sheet.px_per_s,
             y0_px=sheet.top + (segment.row + 0.5) * spacing + float(row_jitter_px[segment.row]),
         )
         for segment in layout.segments

@@ -69,16 +69,26 @@ def draw_layout(rng: np.random.Generator, variety: Variety = VARIED) -> Layout:
         variety: Shares and ranges.
 
     Returns:
-        The layout, over 10 s; one that does not ship is called `random`.
+        The layout, over 10 s; one that does not ship is called `random`, and leads of one that does may stop
+        early or have paper between them.
     """
     if rng.random() < variety.shipped_layout_share:
-        return _shipped()[int(rng.integers(len(SHIPPED)))]
+        return _spaced(rng, _shipped()[int(rng.integers(len(SHIPPED)))], variety)
     n_rows = int(rng.integers(variety.random_rows[0], variety.random_rows[1] + 1))
     n_columns = int(rng.integers(variety.random_columns[0], variety.random_columns[1] + 1))
     rows = [tuple(str(lead) for lead in rng.choice(LEADS, n_columns, replace=False)) for _ in range(n_rows)]
     if n_columns > 1 and rng.random() < 0.4:
         rows[-1] = rows[-1][:1]
-    return Layout("random", 10.0, tuple(rows))
+    return _spaced(rng, Layout("random", 10.0, tuple(rows)), variety)
+
+
+def _spaced(rng: np.random.Generator, layout: Layout, variety: Variety) -> Layout:
+    """Let leads stop early on some pages, and leave paper between them on others."""
+    if rng.random() < variety.early_share:
+        layout = replace(layout, early_s=float(rng.uniform(*variety.early_s)))
+    if rng.random() < variety.space_share:
+        layout = replace(layout, space_s=float(rng.uniform(*variety.space_s)))
+    return layout
 
 
 @lru_cache(maxsize=1)
@@ -129,8 +139,9 @@ def _plan(rng: np.random.Generator, layout: Layout, variety: Variety) -> _Plan:
     is_strip = bool(rng.random() < variety.strip_share)
     left, right = (float(side) * mm_x for side in rng.uniform(1.0 if is_strip else 4.0, 16.0, 2))
     room_s = (variety.max_side_px[0] - left - right) / px_per_s
-    if room_s < layout.duration_s:
-        layout = replace(layout, duration_s=float(np.floor(room_s * 2.0) / 2.0))
+    if room_s < layout.paper_s:
+        spaces_s = layout.paper_s - layout.duration_s
+        layout = replace(layout, duration_s=float(np.floor((room_s - spaces_s) * 2.0) / 2.0))
     top, bottom = (
         (10.0, 10.0)
         if is_strip
@@ -139,7 +150,7 @@ def _plan(rng: np.random.Generator, layout: Layout, variety: Variety) -> _Plan:
     few, some, many = variety.row_mm
     row_mm = float(rng.uniform(*(few if layout.n_rows <= 4 else some if layout.n_rows <= 7 else many)))
     rows_px = min(layout.n_rows * row_mm * mm_y, variety.max_side_px[1] - top - bottom)
-    width = round(left + layout.duration_s * px_per_s + right)
+    width = round(left + layout.paper_s * px_per_s + right)
     height = round(top + rows_px + bottom)
     sheet = Sheet(width, height, left, top, top + rows_px, px_per_s, px_per_mv)
     jitter = rng.uniform(-0.06, 0.06, layout.n_rows) * rows_px / layout.n_rows

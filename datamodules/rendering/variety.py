@@ -31,6 +31,10 @@ class Variety:
         shipped_layout_share: Share of pages with a layout that ships; the others get a random one.
         random_rows: Rows of a random layout, inclusive.
         random_columns: Leads per row of a random layout, inclusive.
+        early_share: Share of pages on which every lead stops before its time.
+        early_s: How long before.
+        space_share: Share of pages with paper between the leads of a row.
+        space_s: How much, in seconds of paper.
         px_per_mm: Scale along time.
         aspect: Millimetres are this much taller than wide, on half of the pages.
         mm_per_s: Paper speeds and their weights.
@@ -81,7 +85,7 @@ class Variety:
             page is binarized more gently, in the end without its damage.
     """
 
-    name: str = "varied-1"
+    name: str = "varied-2"
     finishes: tuple[tuple[Finish, float], ...] = (
         ("wide", 0.10),
         ("chance", 0.12),
@@ -96,6 +100,10 @@ class Variety:
     shipped_layout_share: float = 0.7
     random_rows: tuple[int, int] = (1, 12)
     random_columns: tuple[int, int] = (1, 4)
+    early_share: float = 0.25
+    early_s: Range = (0.004, 0.2)
+    space_share: float = 0.25
+    space_s: Range = (0.02, 0.6)
     px_per_mm: Range = (3.0, 6.0)
     aspect: Range = (0.85, 1.2)
     mm_per_s: tuple[tuple[float, float], ...] = ((25.0, 0.85), (50.0, 0.15))
@@ -170,7 +178,7 @@ VARIED = Variety()
 # What a reader learns last: three quarters are 1-bit pages, half of all as noisy as the paper's.
 FAXED = replace(
     VARIED,
-    name="faxed-1",
+    name="faxed-2",
     finishes=(
         ("wide", 0.36),
         ("chance", 0.14),
