@@ -46,6 +46,11 @@ class Segment:
         """Where it begins on the paper, from the left end of its row."""
         return self.start_s + self.paper_s
 
+    @property
+    def right_s(self) -> float:
+        """Where it ends on the paper."""
+        return self.stop_s + self.paper_s
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -83,7 +88,12 @@ class Layout:
     @property
     def paper_s(self) -> float:
         """Seconds of paper from the left to the right end of the longest row."""
-        return self.duration_s + (max(len(leads) for leads in self.rows) - 1) * self.space_s
+        return self.duration_s + (self.n_columns - 1) * self.space_s
+
+    @property
+    def n_columns(self) -> int:
+        """Leads in the longest row."""
+        return max(len(leads) for leads in self.rows)
 
     @property
     def n_rows(self) -> int:

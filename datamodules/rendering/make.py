@@ -316,7 +316,7 @@ def write_scan(task: ScanTask, folder: Path) -> WrittenScan:
 
 
 def _declared_layout(task: ScanTask, page: RenderedPage) -> str:
-    """Name of the layout; pages of a variety that show less of it, space it, or a random one, declare none."""
+    """Name of the layout; pages of a variety declare none if they show less of it, spaced or a random one."""
     shown_s = max(segment.stop_s for segment in page.geometry.segments)
     is_whole = task.layout.name in varied.SHIPPED and shown_s == task.layout.duration_s
     is_whole = is_whole and task.layout.space_s == 0

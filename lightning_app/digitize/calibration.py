@@ -17,7 +17,7 @@ from datamodules.layout import Layout
 from datamodules.page import Page
 from lightning_app.digitize.followed import Followed, consensus
 from lightning_app.digitize.law_changes import law_evidence
-from lightning_app.digitize.layouts import CHECK_RATE_HZ, Hypothesis, choose_layout
+from lightning_app.digitize.layouts import CHECK_RATE_HZ, Hypothesis, candidates, choose_layout
 from lightning_app.digitize.lead_ends import STRETCHES, LeadEnd, offsets_to_try, start_from_ends_seen
 from lightning_app.digitize.leads import Calibrated, numbered_rows, rows_at
 from lightning_app.digitize.marks import marks_evidence, start_from_marks
@@ -34,6 +34,7 @@ from lightning_app.digitize.scale import (
     likely_mm,
     settle_scale,
 )
+from lightning_app.digitize.spaces import Spaces, find_spaces, find_spaces_without_grid
 from lightning_app.digitize.timing import (
     break_times,
     ends_agreement,
@@ -72,15 +73,15 @@ def calibrate(
         DigitizeRefusal: `SCALE_UNKNOWN`, `SCALE_CONFLICT` or `LAYOUT_UNKNOWN`, the last with rows that are
             numbered instead of named.
     """
-    pulse = _pulse(followed)
+    pulse, spaces = _pulse_and_spaces(followed, declared, wanted)
     said = NOTHING_SAID if pulse else _said(page, followed, declared, turns, False)
-    calibrated = _calibrated_by(followed, pulse, said, declared, wanted, turns)
+    calibrated = _calibrated_by(followed, pulse, spaces, said, declared, wanted, turns)
     upside_down = calibrated.chosen.upside_down
     # Twelve leads know better which way is up than one rectangle, which the grid may have drawn.
     is_false = pulse is not None and pulse.upside_down != upside_down
     if is_false or (upside_down and calibrated.scale.gain_source == "assumed"):
         said = _said(page, followed, declared, turns, upside_down)
-        calibrated = _calibrated_by(followed, None, said, declared, wanted, turns)
+        calibrated = _calibrated_by(followed, None, spaces, said, declared, wanted, turns)
     return calibrated
 
 
@@ -97,23 +98,53 @@ def _said(page: Page, followed: Followed, declared: Declared, turns: int, upside
     return what_is_said(read_lines(np.rot90(soft, 2 * upside_down)))
 
 
+def _pulse_and_spaces(
+    page: Followed, declared: Declared, wanted: Layout | None
+) -> tuple[Pulse | None, Spaces | None]:
+    """The calibration pulse and the paper between columns, which help to find each other."""
+    layouts = candidates(wanted, len(page.edges))
+    lengths_px = expected_row_px(page.grid) if declared.px_per_s is None else [DURATION_S * declared.px_per_s]
+    if not page.profiles:
+        return _pulse(page, None), None
+    if lengths_px:
+        spaces = find_spaces(page, lengths_px, layouts)
+        return _pulse(page, spaces), spaces
+    pulse = _pulse(page, None)
+    return pulse, find_spaces_without_grid(page, pulse, layouts)
+
+
 def _calibrated_by(
-    page: Followed, pulse: Pulse | None, said: Said, declared: Declared, wanted: Layout | None, turns: int
+    page: Followed,
+    pulse: Pulse | None,
+    spaces: Spaces | None,
+    said: Said,
+    declared: Declared,
+    wanted: Layout | None,
+    turns: int,
 ) -> Calibrated:
-    ends = ends_beside(page, pulse)
+    ends = ends_beside(page, pulse, spaces)
     row_px = record_length_px(ends, expected_row_px(page.grid))
     scale = settle_scale(page.grid, pulse, ten_seconds_px(row_px, ends.cap_px), declared, said)
     start_px = start_from_ends(ends, scale.px_per_s)
     try:
-        chosen = choose_layout(_rows_for_checks(page, start_px, scale), wanted)
+        chosen = _choose(page, start_px, scale, wanted, spaces)
     except DigitizeRefusal as refusal:
         refusal.rows = numbered_rows(page, scale, start_px, turns)
         raise
     begin = _begin_by_leads(page, chosen, start_px, scale)
     if begin is None:
         return Calibrated(scale, start_px, chosen, ends_agreement(ends, start_px, scale.px_per_s))
-    chosen = choose_layout(_rows_for_checks(page, begin.start_px, begin.scale), wanted)
+    chosen = _choose(page, begin.start_px, begin.scale, wanted, spaces)
     return Calibrated(begin.scale, begin.start_px, chosen, begin.agreement, begin.start_ms)
+
+
+def _choose(
+    page: Followed, start_px: float, scale: Scale, wanted: Layout | None, spaces: Spaces | None
+) -> Hypothesis:
+    """The layout whose laws the rows keep best from this start on."""
+    space_s = None if spaces is None else (spaces.n_columns, spaces.space_px / scale.px_per_s)
+    paper_s = DURATION_S + (0.0 if spaces is None else spaces.total_px / scale.px_per_s)
+    return choose_layout(_rows_for_checks(page, start_px, scale, paper_s), wanted, space_s)
 
 
 @dataclass(frozen=True)
@@ -168,7 +199,12 @@ def _law_evidence(page: Followed, chosen: Hypothesis, start_px: float, scale: Sc
 
 
 def _start_from_marks(page: Followed, chosen: Hypothesis, start_px: float, scale: Scale) -> float | None:
-    """Start by the marks at changes of lead alone."""
+    """Start by the marks at changes of lead alone.
+
+    Those of leads with paper between them may stand anywhere on it.
+    """
+    if chosen.layout.space_s:
+        return None
     changes = [
         (float(v_px), time_s)
         for v_px, times_s in zip(page.rows_v_px, break_times(chosen), strict=True)
@@ -183,15 +219,16 @@ def _stretched(scale: Scale, stretch: float) -> Scale:
     return replace(scale, px_per_s=scale.px_per_s * stretch, px_per_mm=px_per_mm)
 
 
-def _pulse(page: Followed) -> Pulse | None:
+def _pulse(page: Followed, spaces: Spaces | None) -> Pulse | None:
     firsts, lasts = page.row_ends()
     first, last = (consensus(ends, page.row_end_px) for ends in (firsts, lasts))
+    row_px = ends_beside(page, None, spaces).length_px
     width = page.dark.shape[1]
     room = round(0.035 * width)
     spans = [(0, round(first) + room), (round(last) - room, width)]
-    mm = likely_mm(page.grid, last - first)
+    mm = likely_mm(page.grid, row_px)
     sizes = [(gain * mm_y, length * mm_x) for mm_x, mm_y in mm for gain in GAINS_MM_MV for length in (5, 10)]
-    usual = (GAINS_MM_MV[0] * mm[0][1], PULSE_S * (last - first) / DURATION_S) if mm else None
+    usual = (GAINS_MM_MV[0] * mm[0][1], PULSE_S * row_px / DURATION_S) if mm else None
     dark = as_dark_as_traces(page.dark_without_grid, page.rows_v_px, page.pitch_px, (first, last))
     highest_px = 1.2 * page.pitch_px
     pulse = find_pulse(dark, page.rows_v_px, spans, sizes or None, highest_px, usual)
@@ -205,7 +242,7 @@ def _pulse(page: Followed) -> Pulse | None:
     if pulse is None or not first < (pulse.left_px + pulse.right_px) / 2 < last:
         return pulse  # beside the traces, where nothing else looks like one; its end may touch them
     # Among the traces and without a grid that foretells its size, any small corner of them looks like one.
-    fits = bool(mm) or abs(pulse.width_px * DURATION_S / (last - first) / PULSE_S - 1) <= PULSE_TOLERANCE
+    fits = bool(mm) or abs(pulse.width_px * DURATION_S / row_px / PULSE_S - 1) <= PULSE_TOLERANCE
     return pulse if fits and _is_in_map(page, pulse) else None
 
 
@@ -220,8 +257,8 @@ def _is_in_map(page: Followed, pulse: Pulse) -> bool:
     return float(np.mean(roofs)) >= MIN_ROOF
 
 
-def _rows_for_checks(page: Followed, start_px: float, scale: Scale) -> list[NDArray[np.float64]]:
-    u_px = start_px + np.arange(round(DURATION_S * CHECK_RATE_HZ)) / CHECK_RATE_HZ * scale.px_per_s
+def _rows_for_checks(page: Followed, start_px: float, scale: Scale, paper_s: float) -> list[Floats]:
+    u_px = start_px + np.arange(round(paper_s * CHECK_RATE_HZ)) / CHECK_RATE_HZ * scale.px_per_s
     return [row_px / scale.px_per_mv for row_px in rows_at(page, u_px, scale.px_per_s)]
 
 

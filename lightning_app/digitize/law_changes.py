@@ -50,28 +50,29 @@ def lawful_stretches(chosen: Hypothesis) -> list[LawfulStretch]:
     """Find the stretches of a page in which its leads keep a law, seen from its left as it lies."""
     layout, found = chosen.layout, []
     for signed in _sums(layout):
-        first_s = max(segment.start_s for segment, _ in signed)
-        last_s = min(segment.stop_s for segment, _ in signed)
+        first_s = max(segment.left_s for segment, _ in signed)
+        last_s = min(segment.right_s for segment, _ in signed)
         rows = tuple((segment.row, sign) for segment, sign in signed)
         if chosen.upside_down:
             rows = tuple((layout.n_rows - 1 - row, sign) for row, sign in rows)
-            first_s, last_s = layout.duration_s - last_s, layout.duration_s - first_s
+            first_s, last_s = layout.paper_s - last_s, layout.paper_s - first_s
         found.append(LawfulStretch(rows, first_s, last_s))
     return found
 
 
 def _sums(layout: Layout) -> Iterator[list[tuple[Segment, int]]]:
-    """Segments drawn at the same time that add up to nothing, with their signs."""
+    """Segments that add up to nothing where they are drawn one above the other, with their signs."""
     by_lead: dict[str, list[Segment]] = {}
     for segment in layout.segments:
         by_lead.setdefault(segment.lead, []).append(segment)
     for law in LAWS:
         for segments in product(*(by_lead.get(lead, []) for lead in law)):
-            if len({(segment.start_s, segment.stop_s) for segment in segments}) == 1:
+            if len({(segment.start_s, segment.stop_s, segment.paper_s) for segment in segments}) == 1:
                 yield list(zip(segments, law.values(), strict=True))
     for repeated in by_lead.values():
         for first, second in combinations(repeated, 2):
-            if min(first.stop_s, second.stop_s) > max(first.start_s, second.start_s):
+            is_common = min(first.stop_s, second.stop_s) > max(first.start_s, second.start_s)
+            if is_common and first.paper_s == second.paper_s:
                 yield [(first, 1), (second, -1)]
 
 
@@ -101,13 +102,12 @@ def law_evidence(
     Returns:
         (k,) logarithms of likelihoods, but for a constant; 0 where no law ends within the record.
     """
-    duration_s = chosen.layout.duration_s
     evidence = np.zeros(len(offsets_px))
     for stretch in lawful_stretches(chosen):
         left = sum(sign * rows_px[row] for row, sign in stretch.rows)
         time_s = (u_px - start_px) / px_per_s
         change_s = stretch.from_s if of_begins else stretch.to_s
-        if not 0 < change_s < duration_s:
+        if not 0 < change_s < chosen.layout.paper_s:
             continue
         speaks = _speaks(np.asarray(left), time_s, stretch, change_s, not of_begins)
         if speaks is not None:

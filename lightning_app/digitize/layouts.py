@@ -46,19 +46,19 @@ class Hypothesis:
     repeats: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
     def as_it_lies(self, segment: Segment) -> tuple[int, float, float]:
-        """Row from above and the seconds from the left between which a segment lies on the page."""
-        row, start_s, stop_s = segment.row, segment.start_s, segment.stop_s
+        """Row from above and the seconds of paper from the left between which a segment lies on the page."""
+        row, left_s, right_s = segment.row, segment.left_s, segment.right_s
         if not self.upside_down:
-            return row, start_s, stop_s
-        duration_s = self.layout.duration_s
-        return self.layout.n_rows - 1 - row, duration_s - stop_s, duration_s - start_s
+            return row, left_s, right_s
+        paper_s = self.layout.paper_s
+        return self.layout.n_rows - 1 - row, paper_s - right_s, paper_s - left_s
 
 
 def rank_hypotheses(rows_mv: Sequence[Signal], layouts: Sequence[Layout]) -> list[Hypothesis]:
     """Judge every layout of that many rows, both ways up.
 
     Args:
-        rows_mv: Per row, top to bottom, the whole row in mV (any gain) at `CHECK_RATE_HZ`, NaN in gaps.
+        rows_mv: Per row, top to bottom, its whole paper in mV (any gain) at `CHECK_RATE_HZ`, NaN in gaps.
         layouts: Candidates.
 
     Returns:
@@ -73,12 +73,21 @@ def rank_hypotheses(rows_mv: Sequence[Signal], layouts: Sequence[Layout]) -> lis
     return sorted(hypotheses, key=lambda hypothesis: -hypothesis.score)
 
 
-def choose_layout(rows_mv: Sequence[Signal], wanted: Layout | None) -> Hypothesis:
+def candidates(wanted: Layout | None, n_rows: int) -> list[Layout]:
+    """Layouts that a page of so many rows may have: the declared one, else those that ship."""
+    layouts = [wanted] if wanted is not None else list(known_layouts().values())
+    return [layout for layout in layouts if layout.n_rows == n_rows]
+
+
+def choose_layout(
+    rows_mv: Sequence[Signal], wanted: Layout | None, spaces: tuple[int, float] | None = None
+) -> Hypothesis:
     """Pick the layout and which way up the page is.
 
     Args:
         rows_mv: As for `rank_hypotheses`.
         wanted: Declared layout, or None.
+        spaces: Number of columns between which there is blank paper, and how much, s; None: there is none.
 
     Returns:
         The reading of the page that keeps the laws best, with what its strips repeat.
@@ -86,7 +95,9 @@ def choose_layout(rows_mv: Sequence[Signal], wanted: Layout | None) -> Hypothesi
     Raises:
         DigitizeRefusal: `LAYOUT_UNKNOWN`.
     """
-    layouts = [wanted] if wanted is not None else list(known_layouts().values())
+    layouts = candidates(wanted, len(rows_mv))
+    if spaces is not None:
+        layouts = [replace(one, space_s=spaces[1]) for one in layouts if one.n_columns == spaces[0]]
     ranked = rank_hypotheses(rows_mv, layouts)
     if not ranked:
         have = f"{wanted.name} with {wanted.n_rows} rows" if wanted else "3, 4, 6, 7 or 12 rows"
@@ -178,8 +189,11 @@ def _overlap(layout: Layout, segments: Sequence[Segment], rows_mv: Sequence[Sign
     stop = min(segment.stop_s for segment in segments) - EDGE_S
     if stop - start < MIN_OVERLAP_S:
         return None
-    window = slice(round(start * CHECK_RATE_HZ), round(stop * CHECK_RATE_HZ))
-    signals = np.stack([rows_mv[segment.row][window] for segment in segments])
+    n_samples = round((stop - start) * CHECK_RATE_HZ)
+    firsts = [round((start + segment.paper_s) * CHECK_RATE_HZ) for segment in segments]
+    signals = np.stack(
+        [rows_mv[s.row][first : first + n_samples] for s, first in zip(segments, firsts, strict=True)]
+    )
     finite = np.isfinite(signals).all(axis=0)
     if finite.sum() < MIN_OVERLAP_S * CHECK_RATE_HZ * 0.5:
         return None

@@ -152,7 +152,7 @@ class _Placed:
 
     @property
     def begun(self) -> Segment | None:
-        is_early = self.segment is not None and self.second - self.segment.start_s < BEFORE_S + AFTER_S
+        is_early = self.segment is not None and self.second - self.segment.left_s < BEFORE_S + AFTER_S
         return self.segment if is_early else None
 
 
@@ -189,7 +189,11 @@ def _segment_at(word: Word, place: Place, way: tuple[float, float]) -> Segment |
     row, second = int(np.argmax(rises >= lowest)), _seconds(word, place)
     if not lowest <= rises[row] < highest:
         return None
-    return next((s for s in place.layout.segments if s.row == row and s.start_s <= second < s.stop_s), None)
+    # Paper between two leads belongs to the one on its left: of the other's name it is `BEFORE_S` away.
+    space_s = place.layout.space_s
+    return next(
+        (s for s in place.layout.segments if s.row == row and s.left_s <= second < s.right_s + space_s), None
+    )
 
 
 def _bare_column(

@@ -56,11 +56,14 @@ def read_lead(
     # On a page that stands on its head the leftmost sample is the last one, and that is where the row begins.
     u = start_px + (from_s + sample / RATE_HZ) * scale.px_per_s
     up_px = -_sampled(page.to_straight(points), gaps_px, u)
-    gaps_s = [((a - start_px) / scale.px_per_s, (b - start_px) / scale.px_per_s) for a, b in gaps_px]
+    left_px = start_px + (from_s - segment.start_s) * scale.px_per_s
+    gaps_s = [((a - left_px) / scale.px_per_s, (b - left_px) / scale.px_per_s) for a, b in gaps_px]
     if chosen.upside_down:
         up_px = -up_px[::-1]
-        duration_s = chosen.layout.duration_s
-        gaps_s = [(duration_s - b, duration_s - a) for a, b in reversed(gaps_s)]
+        gaps_s = [
+            (segment.start_s + segment.stop_s - b, segment.start_s + segment.stop_s - a)
+            for a, b in reversed(gaps_s)
+        ]
     mv = (up_px - isoelectric(up_px)) / scale.px_per_mv
     evidence = confidence.gather(
         page.edges[row],

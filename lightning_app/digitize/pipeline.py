@@ -27,7 +27,7 @@ from lightning_app.digitize.mirror import refuse_if_mirrored
 from lightning_app.digitize.record import assemble
 from lightning_app.digitize.results import RATE_HZ, Digitized, DigitizeRefusal, Refusal
 from lightning_app.digitize.rows import clean_mask, lies_on_its_side, mended, without_frame
-from lightning_app.digitize.scale import DURATION_S, Declared
+from lightning_app.digitize.scale import Declared
 from lightning_app.digitize.strips import with_strips, with_strips_confirmed
 from lightning_app.digitize.timing import break_times
 from lightning_app.digitize.working_scale import WorkingPage, every_ink, resampled
@@ -141,7 +141,7 @@ def _digitize(
     chosen = calibrated.chosen
     checks = dict(chosen.checks)
     laws = confidence.laws_kept(checks)
-    stop_px, rim_px = start_px + DURATION_S * scale.px_per_s, followed.radius_px + 1
+    stop_px, rim_px = start_px + chosen.layout.paper_s * scale.px_per_s, followed.radius_px + 1
     segments = [read_lead(followed, calibrated, segment, laws, turns) for segment in chosen.layout.segments]
     confidence.refuse_if_doubtful(segments, checks, calibrated.ends)
     if scale.gain_source == "assumed":
@@ -161,6 +161,7 @@ def _digitize(
         confidence=float(np.mean([segment.confidence for segment in segments])),
         mask=np.rot90(followed.waveform(start_px - rim_px, stop_px + rim_px), -turns),
         start_ms=calibrated.start_ms,
+        space_s=chosen.layout.space_s,
     )
 
 
@@ -208,7 +209,7 @@ def _as_printed(page: Followed, calibrated: Calibrated, turns: int) -> Calibrate
     paper, rows_px = _without_traces(page), page.rows_v_px
     if found.upside_down:
         paper, rows_px = np.rot90(paper, 2), len(paper) - 1 - rows_px[::-1]
-        start_px = paper.shape[1] - 1 - start_px - DURATION_S * scale.px_per_s
+        start_px = paper.shape[1] - 1 - start_px - found.layout.paper_s * scale.px_per_s
     words = find_words(paper, px_per_mm(scale), rows_px)
     place = Place(found.layout, rows_px, start_px, scale.px_per_s)
     printed = strip_names(words, place)

@@ -193,7 +193,12 @@ def describe(result: Digitized | Refusal) -> dict[str, Any]:
         "confidence": round(result.confidence, 4),
         "rate_hz": result.rate_hz,
         "duration_s": result.mv.shape[1] / result.rate_hz,
-        "layout": {"name": result.layout, "source": result.layout_source, "rows": result.shown.rows},
+        "layout": {
+            "name": result.layout,
+            "source": result.layout_source,
+            "rows": result.shown.rows,
+            "space_s": round(result.space_s, 4),
+        },
         "page": {
             "quarter_turns": result.quarter_turns,
             "skew_deg": round(result.skew_deg, 3),

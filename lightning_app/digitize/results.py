@@ -161,6 +161,7 @@ class Digitized:
         mask: (H, W) bool, waveform of the page as read.
         start_ms: Standard deviation of where the record may begin, ms.
         was_flattened: Whether perspective was taken out first.
+        space_s: Blank paper between two leads of a row, in seconds of paper.
     """
 
     mv: NDArray[np.float32]
@@ -176,6 +177,7 @@ class Digitized:
     mask: NDArray[np.bool_]
     start_ms: float
     was_flattened: bool = False
+    space_s: float = 0.0
 
     @property
     def shown(self) -> Layout:

@@ -7,7 +7,7 @@ everything else.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from lightning_app.digitize.lead_ends import MAX_EARLY_S, LeadEnd, highest_befor
 from lightning_app.digitize.pulse import Pulse
 from lightning_app.digitize.results import RATE_HZ
 from lightning_app.digitize.scale import DURATION_S, LENGTH_TOLERANCE
+from lightning_app.digitize.spaces import Spaces
 
 LAST_SAMPLE_S = DURATION_S - 1 / RATE_HZ
 SOFT_PX = 0.5  # by which a blurred map lengthens a row beyond its cap, at each end
@@ -64,9 +65,16 @@ class Ends:
         return self.last - self.first
 
 
-def ends_beside(page: Followed, pulse: Pulse | None) -> Ends:
-    """Ends of the rows, without a pulse that was taken for a part of them."""
+def ends_beside(page: Followed, pulse: Pulse | None, spaces: Spaces | None = None) -> Ends:
+    """Ends of the rows, without a pulse that was taken for a part of them.
+
+    Rows of several leads with paper between them end as if there were none.
+    """
     firsts, lasts = page.row_ends()
+    if spaces is not None:
+        lasts = lasts - spaces.total_px * spaces.is_spaced
+        if pulse is not None and pulse.left_px > (firsts.mean() + lasts.mean()) / 2:
+            pulse = replace(pulse, left_px=pulse.left_px - spaces.total_px)
     first, last = (consensus(ends, page.row_end_px) for ends in (firsts, lasts))
     side: Side | None = None
     if pulse is not None:
