@@ -123,9 +123,13 @@ def _calibrated_by(
     turns: int,
 ) -> Calibrated:
     ends = ends_beside(page, pulse, spaces)
-    row_px = record_length_px(ends, expected_row_px(page.grid))
-    scale = settle_scale(page.grid, pulse, ten_seconds_px(row_px, ends.cap_px), declared, said)
-    start_px = start_from_ends(ends, scale.px_per_s)
+    if spaces is None:
+        row_px = record_length_px(ends, expected_row_px(page.grid))
+        length_px = ten_seconds_px(row_px, ends.cap_px)
+    else:
+        length_px = spaces.length_px
+    scale = settle_scale(page.grid, pulse, length_px, declared, said)
+    start_px = start_from_ends(ends, scale.px_per_s) if spaces is None else spaces.start_px
     try:
         chosen = _choose(page, start_px, scale, wanted, spaces)
     except DigitizeRefusal as refusal:

@@ -204,12 +204,12 @@ def follow_page(
             f"{mask.mean():.2%} of the page looks like a trace, and it forms no rows",
             "check that the file is an ECG page; see the mask",
         )
-    row_px = float(slanted.last_px - slanted.first_px + 1)
+    lengths_px = float(slanted.last_px - slanted.first_px + 1), float(slanted.drawn_px)
     grid = measure_grid(
         grid_ink,
         probability >= WAVEFORM,
         skew_deg=slanted.skew_deg,
-        sense=lambda grid: sense_of(grid, row_px),
+        sense=lambda grid: max(sense_of(grid, px) for px in lengths_px),
     )
     plan = straighten((probability.shape[0], probability.shape[1]), grid, slanted.skew_deg)
     slope = -plan.matrix[1, 0] / plan.matrix[1, 1]  # along it v stays the same

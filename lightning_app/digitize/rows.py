@@ -67,6 +67,8 @@ class Rows:
             at the rows' levels.
         first_px: First column in which most rows have waveform.
         last_px: Last such column.
+        drawn_px: Columns from the first to the last in which more than half of the rows have waveform: less
+            paper between columns of leads, and time that is not drawn.
     """
 
     y_px: NDArray[np.float64]
@@ -74,6 +76,7 @@ class Rows:
     share: float
     first_px: int
     last_px: int
+    drawn_px: int
 
     @property
     def skew_deg(self) -> float:
@@ -194,7 +197,8 @@ def _rows_by_count(mask: NDArray[np.uint8]) -> Rows | None:
     slope = _common_slope(columns, middle)
     level = middle - slope * (columns - (width - 1) / 2)[:, None]
     begin, end = main_stretch(per_column >= max(1, n_rows / 2))
-    return Rows(np.median(level, axis=0), slope, len(columns) / inked, begin, end)
+    drawn = int((per_column[begin : end + 1] > n_rows / 2).sum())
+    return Rows(np.median(level, axis=0), slope, len(columns) / inked, begin, end, drawn)
 
 
 def _long_pieces(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -231,8 +235,10 @@ def _rows_by_level(mask: NDArray[np.uint8]) -> Rows | None:
     columns = np.arange(width)
     at = np.round(levels[:, None] + slope * (columns - (width - 1) / 2)[None]).astype(int)
     on = cv2.dilate(mask, np.ones((8 * reach + 1, 1), np.uint8))[np.clip(at, 0, height - 1), columns[None]]
-    begin, end = main_stretch(on.mean(axis=0) >= 0.5)
-    return Rows(levels, slope, float(smooth[peaks - 1].mean()), begin, end)
+    share = on.mean(axis=0)
+    begin, end = main_stretch(share >= 0.5)
+    drawn = int((share[begin : end + 1] > 0.5).sum())
+    return Rows(levels, slope, float(smooth[peaks - 1].mean()), begin, end, drawn)
 
 
 def _profile(

@@ -11,7 +11,7 @@ pulse.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -29,8 +29,11 @@ STEP_PX = 0.25
 LEAST_PX = 1.5  # a space that is narrower is an error of the scale
 # By how much, as a logarithm, ends must be better explained with a space than without.
 LEAST_GAIN = 8.0
-ROWS_PX = 0.1  # of their length, by which rows seem longer or shorter than they are
-CLEARLY, WIDTH = 2.0, 0.03  # a pulse's width is known to some percent
+ROWS_OFF = 0.1  # of their length, by which rows seem longer or shorter than they are
+WIDTH_OFF = 0.03  # of a pulse's width
+HAS_COLUMNS = 0.3  # of what the row shows that shows most of the ends within rows
+SEEN = 0.5  # of an end's peak in the map of a row
+NEAR_PX = 2.0
 
 Floats = NDArray[np.float64]
 
@@ -41,12 +44,16 @@ class Spaces:
 
     Attributes:
         n_columns: Leads in a row.
-        space_px: Blank paper between two, straight px.
+        start_px: Where the first ones begin, straight px.
+        space_px: Blank paper between two.
+        length_px: Ten seconds.
         is_spaced: (n,) which rows have columns, and not one long lead.
     """
 
     n_columns: int
+    start_px: float
     space_px: float
+    length_px: float
     is_spaced: NDArray[np.bool_]
 
     @property
@@ -94,8 +101,10 @@ class EndMaps:
             zero, one = page.row_to_x(row, 0.0), page.row_to_x(row, 1.0)
             for kind, profile in enumerate(profiles):
                 shown[kind, row] = np.interp(zero + (one - zero) * u, np.arange(page.width), profile)
+        self._ends_shown = shown[1]
         # Nothing seen counts as nothing, so that columns may lie beside the page.
-        self._begins, self._ends = np.log1p(shown**SHARPNESS / FLOOR).sum(axis=1)
+        self._by_row = np.log1p(shown**SHARPNESS / FLOOR)
+        self._begins, self._ends = self._by_row.sum(axis=1)
 
     def fitted(self, n_columns: int, pitch_px: float, longest_px: float, reach_px: float) -> Columns | None:
         """The best place for columns at this distance.
@@ -130,6 +139,31 @@ class EndMaps:
             n_columns, start * STEP_PX, pitch_px, longest_px - missing * STEP_PX, float(likely[start])
         )
 
+    def has_columns(self, fit: Columns) -> NDArray[np.bool_]:
+        """(n,) which rows show ends where columns begin and end within rows; the others are long leads."""
+        begins, ends = self._by_row
+        within = np.zeros(len(begins))
+        for column in range(1, fit.n_columns):
+            left_px = fit.start_px + column * fit.pitch_px
+            within += _highest_near(begins, left_px) + _highest_near(ends, left_px - fit.blank_px)
+        return np.asarray(within >= HAS_COLUMNS * within.max())
+
+    def end_of_long_lead(self, row: int, fit: Columns) -> float | None:
+        """Length of a lead that begins with the first column and is whole; None if its end is not seen."""
+        shortest_px = fit.n_columns * fit.drawn_px - NEAR_PX
+        longest_px = (fit.n_columns - 1) * fit.pitch_px + fit.drawn_px + NEAR_PX
+        first, stop = (round((fit.start_px + px) / STEP_PX) for px in (shortest_px, longest_px))
+        shown = self._ends_shown[row, first:stop]
+        if not len(shown) or shown.max() < SEEN:
+            return None
+        return (first + int(shown.argmax())) * STEP_PX - fit.start_px
+
+
+def _highest_near(values: Floats, at_px: float) -> Floats:
+    """(n,) highest of (n, m) values within `NEAR_PX` of a place."""
+    first, stop = (max(0, round((at_px + off) / STEP_PX)) for off in (-NEAR_PX, NEAR_PX))
+    return np.asarray(values[:, first : stop + 1].max(axis=1, initial=0.0))
+
 
 def find_spaces(page: Followed, lengths_px: Sequence[float], layouts: Sequence[Layout]) -> Spaces | None:
     """Look for paper between the columns of a page of which the length of ten seconds is known.
@@ -159,7 +193,12 @@ def find_spaces(page: Followed, lengths_px: Sequence[float], layouts: Sequence[L
     fit, space_px, gain = max(found, key=lambda each: each[0].likely_each)
     if gain < LEAST_GAIN or space_px < LEAST_PX:
         return None
-    return _spaces(page, fit, space_px)
+    return _spaces(fit, space_px, maps.has_columns(fit))
+
+
+def _spaces(fit: Columns, space_px: float, is_spaced: NDArray[np.bool_]) -> Spaces:
+    length_px = fit.n_columns * (fit.pitch_px - space_px)
+    return Spaces(fit.n_columns, fit.start_px, space_px, length_px, is_spaced)
 
 
 def _columns_of(layouts: Sequence[Layout]) -> list[int]:
@@ -194,7 +233,7 @@ def find_spaces_without_grid(page: Followed, pulse: Pulse | None, layouts: Seque
     row_px = float(np.median(lasts) - np.median(firsts))
     found = []
     for n in _columns_of(layouts):
-        pitches_px = np.arange((1 - ROWS_PX) * row_px / n, (1 + ROWS_PX) * row_px / n, STEP_PX / 2)
+        pitches_px = np.arange((1 - ROWS_OFF) * row_px / n, (1 + ROWS_OFF) * row_px / n, STEP_PX / 2)
         reach_px = MAX_SPACE_S / DURATION_S * row_px
         fits = [maps.fitted(n, float(px), float(px), reach) for px in pitches_px for reach in (reach_px, 0.0)]
         found += _best_of([(fit, fit.blank_px) for fit in fits if fit])
@@ -203,44 +242,36 @@ def find_spaces_without_grid(page: Followed, pulse: Pulse | None, layouts: Seque
     fit, blank_px, gain = max(found, key=lambda each: each[0].likely_each)
     if gain < LEAST_GAIN or blank_px < LEAST_PX:
         return None
-    spaces = _spaces(page, fit, blank_px)
-    if not spaces.is_spaced.all():
-        return _spaces_by_long_leads(page, fit, spaces)
-    if all(layout.rhythm_rows for layout in layouts if layout.n_columns == fit.n_columns):
-        return None  # long leads end with all others: those stop early
-    return spaces if _are_apart(fit, pulse) else None
+    is_spaced = maps.has_columns(fit)
+    long_px = [px for row in np.flatnonzero(~is_spaced) if (px := maps.end_of_long_lead(int(row), fit))]
+    if long_px:
+        space_px = _paper_px(fit, float(np.median(long_px)))
+    else:
+        space_px = blank_px if _are_apart(fit, pulse) else 0.0
+    return _spaces(fit, space_px, is_spaced) if space_px >= LEAST_PX else None
 
 
-def _spaces_by_long_leads(page: Followed, fit: Columns, spaces: Spaces) -> Spaces:
-    """Part a blank into time that is not drawn and paper, by leads that are not interrupted.
+def _paper_px(fit: Columns, long_px: float) -> float:
+    """The part of a blank that is paper, by the length of a lead that is not interrupted.
 
-    These show ten seconds less what is not drawn, the others a column's share of them less the same.
+    It shows ten seconds less what is not drawn, the others a column's share of them less the same.
     """
-    n = fit.n_columns
-    lasts_px = page.row_ends()[1][~spaces.is_spaced] - page.radius_px
-    long_px = float(np.median(lasts_px)) - fit.start_px
-    length_px = (long_px - fit.drawn_px) * n / (n - 1)
-    return replace(spaces, space_px=float(np.clip(fit.pitch_px - length_px / n, 0.0, fit.blank_px)))
+    column_px = (long_px - fit.drawn_px) / (fit.n_columns - 1)
+    return float(np.clip(fit.pitch_px - column_px, 0.0, fit.blank_px))
 
 
 def _are_apart(fit: Columns, pulse: Pulse | None) -> bool:
     """Whether by the pulse's width a column lasts as long as it is drawn, and not until the next begins."""
     if pulse is not None:
         length_px = pulse.width_px / PULSE_S * DURATION_S
-        off_drawn, off_pitch = (
+        drawn_off, pitch_off = (
             abs(np.log(px * fit.n_columns / length_px)) for px in (fit.drawn_px, fit.pitch_px)
         )
-        if max(off_drawn, off_pitch) > CLEARLY * min(off_drawn, off_pitch) + WIDTH:
-            return bool(off_drawn < off_pitch)
+        if abs(drawn_off - pitch_off) > WIDTH_OFF:
+            return bool(drawn_off < pitch_off)
     raise DigitizeRefusal(
         "SCALE_UNKNOWN",
         f"between two leads {fit.blank_px / fit.pitch_px:.1%} of a column is blank: paper, or time that is "
         "not drawn, and without a grid nothing tells which",
         "give --px-per-s and --px-per-mv",
     )
-
-
-def _spaces(page: Followed, fit: Columns, space_px: float) -> Spaces:
-    # Long leads end where rows without spaces would.
-    end_px = fit.start_px + (fit.n_columns - 1) * (fit.pitch_px - space_px / 2) + fit.drawn_px
-    return Spaces(fit.n_columns, space_px, page.row_ends()[1] > end_px)

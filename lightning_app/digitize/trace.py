@@ -31,7 +31,7 @@ INK_TRAVEL = 0.004  # cost of one px up or down inside ink; crossing a column of
 PAPER_TRAVEL = 0.25
 PULL = 0.12  # cost per column of being one row distance away from the row's level
 CLAIMED = 1.0  # cost per column of running along a trace that is another row's
-CLAIM_PX = 1  # to either side of that row's path
+CLAIM_PX = 3  # to either side of that row's path
 LEVEL_RADII = 8.0  # a peak is judged against the median over this width: more than a pen, less than a wave
 FINE = 4  # steps per column on which the pen is undone
 

@@ -4,8 +4,11 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
+import torch
 
 from datamodules.page import Page
+from datamodules.traced import mean_heights
+from models.lead_ends import end_maps
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 FOUR_LINE = (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V3", "V6"), ("V1",))
@@ -23,6 +26,7 @@ class Drawn:
     x0_px: float
     row_y_px: list[float]
     matrix: np.ndarray = field(default_factory=lambda: np.eye(2, 3))
+    lines: list[np.ndarray] = field(default_factory=list)
 
 
 def heart(duration_s=10.0, rate_hz=500.0, bpm=70.0, seed=0):
@@ -83,12 +87,14 @@ def _write(canvas, text, xy_px, height_px):
 def draw(
     mv, rows=FOUR_LINE, *, px_per_s=100.0, px_per_mv=40.0, width=1120, height=886, x0_px=61.3, stroke_px=3.0,
     px_per_mm=4.0, grid=("thin", "thick"), grid_ink=0.35, degrees=0.0, stretch=(1.0, 1.0), binary=True,
-    pulse=False, names=False, name_lift=0.45, noise=0.0, keep=1.0, seed=0,
+    pulse=False, names=False, name_lift=0.45, noise=0.0, keep=1.0, seed=0, space_s=0.0, early_s=0.0,
 ):  # fmt: skip
     """Paint ten seconds.
 
     `keep` is the share of grid pixels left, `noise` the share of pepper and salt, `name_lift` how high over
-    its trace the foot of a name stands, of the distance of rows.
+    its trace the foot of a name stands, of the distance of rows. Between leads of a row lies paper for
+    `space_s`, and the last `early_s` of every lead are not drawn. `lines` of what comes back are (n, 2) x and
+    y of every lead's samples, without the next lead's first, which joins the strokes of two.
     """
     rng = np.random.default_rng(seed)
     size = (height * SUPERSAMPLING, width * SUPERSAMPLING)
@@ -96,12 +102,16 @@ def draw(
     matrix = affine(width, height, degrees, stretch)
     pitch_px = height / (len(rows) + 0.6)
     row_y = [(0.75 + k) * pitch_px for k in range(len(rows))]
+    lines_px = []
     for y, leads in zip(row_y, rows, strict=True):
         n = 5000 // len(leads)
         for j, lead in enumerate(leads):
-            values = mv[LEADS.index(lead), j * n : (j + 1) * n + 1]
-            x = x0_px + (j * n + np.arange(len(values))) / 500 * px_per_s
-            _polyline(trace, np.stack([x, y - values * px_per_mv], 1), matrix, stroke_px)
+            is_joined = not (space_s or early_s)
+            values = mv[LEADS.index(lead), j * n : (j + 1) * n - round(early_s * 500) + is_joined]
+            x = x0_px + (j * n + np.arange(len(values))) / 500 * px_per_s + j * space_s * px_per_s
+            points = np.stack([x, y - values * px_per_mv], 1)
+            _polyline(trace, points, matrix, stroke_px)
+            lines_px.append(points[: n - round(early_s * 500)] @ matrix[:, :2].T + matrix[:, 2])
             if names:
                 _write(
                     marks, lead, matrix @ (x[0] + px_per_mm, y - name_lift * pitch_px, 1.0), 3.0 * px_per_mm
@@ -129,7 +139,8 @@ def draw(
     speckle = rng.random(ink.shape)
     ink = np.where(speckle < noise / 2, 0.0, np.where(speckle > 1 - noise / 2, 1.0, ink))
     pixels = np.round(ink * 255).astype(np.uint8)
-    return Drawn(pixels, (trace >= 0.5).astype(np.uint8), px_per_s, px_per_mv, x0_px, row_y, matrix)
+    mask = (trace >= 0.5).astype(np.uint8)
+    return Drawn(pixels, mask, px_per_s, px_per_mv, x0_px, row_y, matrix, lines_px)
 
 
 def as_page(ink):
@@ -137,3 +148,24 @@ def as_page(ink):
     return Page(
         ink=np.ascontiguousarray(ink), rgb=None, sha256="", is_binary=False, dpi=None, was_inverted=False
     )
+
+
+def maps_of(page, mask=None):
+    """The maps of a network that is never wrong about lines, beside any mask."""
+    height, width = page.ink.shape
+    weights = np.full((2, height, width), -200.0, dtype=np.float32)
+    y = np.arange(height)[:, None]
+    lines = page.lines
+    for line in lines:
+        heights = mean_heights(line, width).reshape(width, 2).T  # (2, W)
+        for half in range(2):
+            with np.errstate(invalid="ignore"):
+                weights[half] = np.fmax(weights[half], -np.square(y - heights[half]))
+    ends = [
+        end_maps(
+            torch.tensor(np.array([[line[place] for line in lines]]), dtype=torch.float32), height, width
+        )
+        for place in (0, -1)
+    ]
+    mask = page.mask if mask is None else mask
+    return np.stack([mask.astype(np.float32), *weights, *(one[0].numpy() for one in ends)])

@@ -2,48 +2,14 @@
 
 import numpy as np
 import pytest
-import torch
 
 from datamodules.layout import known_layouts
-from datamodules.traced import mean_heights
 from lightning_app.digitize.pipeline import digitize_page
 from lightning_app.digitize.results import Digitized
-from models.lead_ends import end_maps
-from tests.lightning_app.digitize.drawing import FOUR_LINE, LEADS, as_page, draw, heart
+from tests.lightning_app.digitize.drawing import FOUR_LINE, LEADS, as_page, draw, heart, maps_of
 
 MV = heart(seed=1)
 LAYOUT = known_layouts()["four_line"]
-
-
-def lines_of_page(page):
-    """(x, y) of every lead's line on the page, as `draw` puts them."""
-    for y, leads in zip(page.row_y_px, FOUR_LINE, strict=True):
-        n = 5000 // len(leads)
-        for j, lead in enumerate(leads):
-            values = MV[LEADS.index(lead), j * n : (j + 1) * n]
-            x = page.x0_px + (j * n + np.arange(n)) / 500 * page.px_per_s
-            yield np.stack([x, y - values * page.px_per_mv], 1) @ page.matrix[:, :2].T + page.matrix[:, 2]
-
-
-def maps_of(page, mask=None):
-    """The maps of a network that is never wrong about lines, beside any mask."""
-    height, width = page.ink.shape
-    weights = np.full((2, height, width), -200.0, dtype=np.float32)
-    y = np.arange(height)[:, None]
-    lines = list(lines_of_page(page))
-    for line in lines:
-        heights = mean_heights(line, width).reshape(width, 2).T  # (2, W)
-        for half in range(2):
-            with np.errstate(invalid="ignore"):
-                weights[half] = np.fmax(weights[half], -np.square(y - heights[half]))
-    ends = [
-        end_maps(
-            torch.tensor(np.array([[line[place] for line in lines]]), dtype=torch.float32), height, width
-        )
-        for place in (0, -1)
-    ]
-    mask = page.mask if mask is None else mask
-    return np.stack([mask.astype(np.float32), *weights, *(one[0].numpy() for one in ends)])
 
 
 def correlations(result):
