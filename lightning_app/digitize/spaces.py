@@ -27,10 +27,11 @@ from lightning_app.digitize.scale import DURATION_S, PULSE_S
 MAX_SPACE_S = 0.8  # 20 mm at the usual speed
 STEP_PX = 0.25
 LEAST_PX = 1.5  # a space that is narrower is an error of the scale
-# By how much, as a logarithm, ends must be better explained with a space than without.
-LEAST_GAIN = 8.0
+# By how much, as a logarithm, ends are better explained with a space than without: 0 on pages that have none
+# (at most .1 on 70 rendered ones), 7 and more where the space that was found is right.
+NO_GAIN, SURE_GAIN = 2.0, 6.0
 ROWS_OFF = 0.1  # of their length, by which rows seem longer or shorter than they are
-WIDTH_OFF = 0.03  # of a pulse's width
+WIDTH_OFF, CLEARLY = 0.02, 0.03  # of a pulse's width: its error, and how much better it must fit
 HAS_COLUMNS = 0.3  # of what the row shows that shows most of the ends within rows
 SEEN = 0.5  # of an end's peak in the map of a row
 NEAR_PX = 2.0
@@ -95,25 +96,30 @@ class EndMaps:
     """What the maps say of begins and ends at every straight u, over all rows, as logarithms."""
 
     def __init__(self, page: Followed) -> None:
-        u = np.arange(0.0, page.width, STEP_PX)
+        # Leads that stop early may have their time beside the page.
+        u = np.arange(0.0, (1 + MAX_SPACE_S / DURATION_S) * page.width, STEP_PX)
         shown = np.zeros((2, len(page.profiles), len(u)))
         for row, profiles in enumerate(page.profiles):
             zero, one = page.row_to_x(row, 0.0), page.row_to_x(row, 1.0)
             for kind, profile in enumerate(profiles):
-                shown[kind, row] = np.interp(zero + (one - zero) * u, np.arange(page.width), profile)
+                x = zero + (one - zero) * u
+                shown[kind, row] = np.interp(x, np.arange(page.width), profile, left=0.0, right=0.0)
         self._ends_shown = shown[1]
         # Nothing seen counts as nothing, so that columns may lie beside the page.
         self._by_row = np.log1p(shown**SHARPNESS / FLOOR)
         self._begins, self._ends = self._by_row.sum(axis=1)
 
-    def fitted(self, n_columns: int, pitch_px: float, longest_px: float, reach_px: float) -> Columns | None:
+    def fitted(
+        self, n_columns: int, pitch_px: float, longest_px: float, reach_px: float, price: float = EARLY
+    ) -> Columns | None:
         """The best place for columns at this distance.
 
         Args:
             n_columns: Leads in a row.
             pitch_px: From one column to the next.
             longest_px: A lead that is drawn to its end.
-            reach_px: How much may be missing there, at a price.
+            reach_px: How much may be missing there.
+            price: How unlikely that is, as a logarithm.
 
         Returns:
             None if the page is too narrow.
@@ -129,7 +135,7 @@ class EndMaps:
         by_ends = np.asarray(
             sum(self._ends[left + first : left + first + reach + n_starts] for left in lefts)
         )
-        early = highest_before(by_ends, reach)[reach:] - EARLY
+        early = highest_before(by_ends, reach)[reach:] - price
         likely = by_begins + np.maximum(by_ends[reach:], early)
         start = int(likely.argmax())
         missing = 0
@@ -175,6 +181,9 @@ def find_spaces(page: Followed, lengths_px: Sequence[float], layouts: Sequence[L
 
     Returns:
         The spaces; None where leads are explained as well without.
+
+    Raises:
+        DigitizeRefusal: `LOW_CONFIDENCE` where that cannot be told.
     """
     maps = EndMaps(page)
     found = []
@@ -191,7 +200,7 @@ def find_spaces(page: Followed, lengths_px: Sequence[float], layouts: Sequence[L
     if not found:
         return None
     fit, space_px, gain = max(found, key=lambda each: each[0].likely_each)
-    if gain < LEAST_GAIN or space_px < LEAST_PX:
+    if not _is_blank(space_px, gain):
         return None
     return _spaces(fit, space_px, maps.has_columns(fit))
 
@@ -214,6 +223,19 @@ def _best_of(found: Sequence[tuple[Columns, float]]) -> list[tuple[Columns, floa
     return [(fit, blank_px, fit.likely - joined)]
 
 
+def _is_blank(blank_px: float, gain: float) -> bool:
+    """Whether leads are apart; a refusal where their ends are seen too badly to tell."""
+    if gain < NO_GAIN or blank_px < LEAST_PX:
+        return False
+    if gain < SURE_GAIN:
+        raise DigitizeRefusal(
+            "LOW_CONFIDENCE",
+            "leads of a row seem to have paper between them, but their ends are seen too badly to tell",
+            "scan with more pixels per inch, or without compression",
+        )
+    return True
+
+
 def find_spaces_without_grid(page: Followed, pulse: Pulse | None, layouts: Sequence[Layout]) -> Spaces | None:
     """Look for paper between the columns of a page of which nothing tells the length of ten seconds exactly.
 
@@ -226,7 +248,7 @@ def find_spaces_without_grid(page: Followed, pulse: Pulse | None, layouts: Seque
         The spaces; None where leads join or stop early.
 
     Raises:
-        DigitizeRefusal: `SCALE_UNKNOWN` where these cannot be told apart.
+        DigitizeRefusal: `SCALE_UNKNOWN` where these cannot be told apart; `LOW_CONFIDENCE` as `find_spaces`.
     """
     maps = EndMaps(page)
     firsts, lasts = page.row_ends()
@@ -235,12 +257,17 @@ def find_spaces_without_grid(page: Followed, pulse: Pulse | None, layouts: Seque
     for n in _columns_of(layouts):
         pitches_px = np.arange((1 - ROWS_OFF) * row_px / n, (1 + ROWS_OFF) * row_px / n, STEP_PX / 2)
         reach_px = MAX_SPACE_S / DURATION_S * row_px
-        fits = [maps.fitted(n, float(px), float(px), reach) for px in pitches_px for reach in (reach_px, 0.0)]
+        # Nothing is known of what a blank is, so it has no price.
+        fits = [
+            maps.fitted(n, float(px), float(px), reach, price=0.0)
+            for px in pitches_px
+            for reach in (reach_px, 0.0)
+        ]
         found += _best_of([(fit, fit.blank_px) for fit in fits if fit])
     if not found:
         return None
     fit, blank_px, gain = max(found, key=lambda each: each[0].likely_each)
-    if gain < LEAST_GAIN or blank_px < LEAST_PX:
+    if not _is_blank(blank_px, gain):
         return None
     is_spaced = maps.has_columns(fit)
     long_px = [px for row in np.flatnonzero(~is_spaced) if (px := maps.end_of_long_lead(int(row), fit))]
@@ -267,7 +294,8 @@ def _are_apart(fit: Columns, pulse: Pulse | None) -> bool:
         drawn_off, pitch_off = (
             abs(np.log(px * fit.n_columns / length_px)) for px in (fit.drawn_px, fit.pitch_px)
         )
-        if abs(drawn_off - pitch_off) > WIDTH_OFF:
+        # Where it fits neither, a part of the blank is paper and a part is not.
+        if abs(drawn_off - pitch_off) > CLEARLY and min(drawn_off, pitch_off) < WIDTH_OFF:
             return bool(drawn_off < pitch_off)
     raise DigitizeRefusal(
         "SCALE_UNKNOWN",

@@ -18,6 +18,7 @@ from lightning_app.digitize.results import DigitizeRefusal
 
 # How well a strip repeats its own lead, at least, and how much better than another, for that alone to tell.
 REPEATED, CLEARLY = 0.95, 0.02
+WHOLLY, BY_FAR = 0.98, 0.1  # likewise where no name is legible: the very same trace, and no other like it
 ALIKE = ("II", "III")  # read for one another in print
 
 
@@ -71,7 +72,8 @@ def _lead_of_strip(own: str, printed: str | None, repeats: Mapping[str, float]) 
     lead = own if own in may_be else _best(kept, may_be)
     best = _best(kept, kept)
     is_clear = kept[best] >= max(REPEATED, kept[lead] + CLEARLY)
-    if is_clear and best in may_be:
+    is_same_trace = kept[best] >= max(WHOLLY, kept[lead] + BY_FAR)
+    if is_clear and (best in may_be or (printed is None and is_same_trace)):
         return best
     is_own = lead == own
     if not is_own and kept[lead] <= kept[own]:

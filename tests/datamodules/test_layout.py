@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,15 @@ def test_rhythm_rows_repeat_an_earlier_lead():
 def test_second_column_shows_the_second_quarter():
     segment = load_layout("3x4").segments[1]
     assert (segment.lead, segment.row, segment.start_s, segment.stop_s) == ("aVR", 0, 2.5, 5.0)
+
+
+def test_paper_between_leads_moves_them_on_the_page_but_not_in_time():
+    layout = replace(load_layout("3x4+1"), space_s=0.3, early_s=0.1)
+    assert layout.paper_s == pytest.approx(10.9)
+    _, second, *_, strip = layout.segments
+    assert (second.start_s, second.stop_s) == pytest.approx((2.5, 4.9))
+    assert (second.left_s, second.right_s) == pytest.approx((2.8, 5.2))
+    assert (strip.left_s, strip.right_s) == pytest.approx((0.0, 9.9))
 
 
 def test_a_file_of_ones_own_is_read_by_its_path(tmp_path: Path):

@@ -83,6 +83,34 @@ def test_layouts_ship_or_are_random():
     assert len({layout.n_rows for layout in random}) > 6
 
 
+def test_some_layouts_leave_paper_between_leads_or_stop_them_early():
+    rng = np.random.default_rng(1)
+    layouts = [varied.draw_layout(rng) for _ in range(400)]
+    for name, share, (low, high) in (
+        ("early_s", VARIED.early_share, VARIED.early_s),
+        ("space_s", VARIED.space_share, VARIED.space_s),
+    ):
+        drawn = np.array([getattr(layout, name) for layout in layouts])
+        assert np.mean(drawn > 0) == pytest.approx(share, abs=0.07)
+        assert low <= drawn[drawn > 0].min() < drawn.max() <= high
+
+
+@pytest.mark.parametrize("finish", ["wide", "grey"])
+def test_leads_lie_apart_and_end_early_on_the_page_too(finish):
+    layout = replace(load_layout("3x4+1"), space_s=0.3, early_s=0.1)
+    page = varied.render(
+        beats(0), layout, np.random.default_rng(0), replace(VARIED, finishes=((finish, 1.0),))
+    )
+    *_, second, third, _, strip = page.geometry.segments[:4] + page.geometry.segments[-1:]
+    per_s = page.geometry.px_per_s
+    ends_px = second.x0_px + (second.stop_s - second.start_s) * per_s
+    assert (third.x0_px - ends_px) / per_s == pytest.approx(0.4)
+    assert strip.x0_px == pytest.approx(page.geometry.segments[0].x0_px)
+    middle = [[(ends_px + third.x0_px) / 2, second.y0_px]]
+    (x, y), reach = page.geometry.to_scan(middle)[0].round().astype(int), round(0.1 * per_s)
+    assert not page.mask[y - reach : y + reach, x - reach : x + reach].any()
+
+
 def test_one_key_one_page():
     first, again = page_of("colour", 3), page_of("colour", 3)
     assert np.array_equal(first.image, again.image)
