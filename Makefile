@@ -50,11 +50,15 @@ setup-ray: $(READY) ## add the Ray engine
 benchmark: $(READY) ## run a sweep and its report: PRESET=quick|cpu|paper, SIGNALS=DIR of WFDB records
 	@$(INKBEAT) run $(SWEEP) --out $(RUNS) --engine $(ENGINE) $(SIGNALS_ARG) $(ARGS)
 
-reader: $(READY) ## train the reader that ships, two to four hours, and pack it: SIGNALS=DIR of WFDB records
+reader: $(READY) ## train the reader that ships, three to five hours, and pack it: SIGNALS=DIR of WFDB records
 	@$(INKBEAT) run experiments/reader.yaml --out $(RUNS) $(SIGNALS_ARG) $(ARGS)
 	@$(INKBEAT) reader pack $(RUNS)/reader --out $(RUNS)/reader/reader.safetensors --px-per-mm 3.2 6
+	@$(INKBEAT) run experiments/reader_further.yaml --out $(RUNS) $(SIGNALS_ARG) --set name=reader_then \
+	    --set start_from=$(RUNS)/reader/reader.safetensors --set cohorts.noisy.seed=1 \
+	    --set cohorts.noisy.scans=1500 --set training.epochs=6 $(ARGS)
+	@$(INKBEAT) reader pack $(RUNS)/reader_then --out $(RUNS)/reader_then/reader.safetensors --px-per-mm 3.2 6
 	@$(INKBEAT) run experiments/reader_further.yaml --out $(RUNS) $(SIGNALS_ARG) \
-	    --set start_from=$(RUNS)/reader/reader.safetensors $(ARGS)
+	    --set start_from=$(RUNS)/reader_then/reader.safetensors $(ARGS)
 	@$(INKBEAT) reader pack $(RUNS)/reader_further --px-per-mm 3.2 6
 
 plan: $(READY) ## show a sweep's cells without running them: PRESET=...

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+FAULT = "ERROR"  # code of a page on which Inkbeat itself failed
+
 
 @dataclass(frozen=True)
 class Problem:

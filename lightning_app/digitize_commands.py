@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from datamodules.errors import ConfigError, DataError, Problem
+from datamodules.errors import FAULT, ConfigError, DataError, Problem
 from lightning_app.commands import Command
 from lightning_app.digitize.record_names import record_name
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Read = Callable[[Page], tuple[Digitized | Refusal, NDArray[np.bool_]]]
 
 REFUSED = DataError.exit_code
-ERROR, FAILED = "ERROR", 1  # a page on which Inkbeat itself failed; exit code of a batch with one
+FAILED = 1  # exit code of a batch with a page on which Inkbeat itself failed
 
 
 @click.command(cls=Command)
@@ -164,7 +164,7 @@ def _digitize_one(image: Path, out: Path, load: Callable[[], Read]) -> dict[str,
     except Exception as error:  # noqa: BLE001 - whatever it is, one page must not stop a batch of thousands
         remedy = "a fault of Inkbeat, not of the page: please report it; the JSON holds the traceback"
         details = {"traceback": traceback.format_exc()}
-        failure = Refusal(ERROR, f"{type(error).__name__}: {error}", remedy, details)
+        failure = Refusal(FAULT, f"{type(error).__name__}: {error}", remedy, details)
         write_reading(out, name, failure, None, None)
         return {"image": image.name, "name": name, **describe(failure)}
     write_reading(out, name, result, page.rgb if page.rgb is not None else page.ink, mask)
@@ -173,7 +173,7 @@ def _digitize_one(image: Path, out: Path, load: Callable[[], Read]) -> dict[str,
 
 def _exit_code(results: list[dict[str, Any]]) -> int:
     codes = {result["refusal"]["code"] for result in results if result["status"] != "ok"}
-    if ERROR in codes:
+    if FAULT in codes:
         return FAILED
     return REFUSED if codes else 0
 

@@ -28,6 +28,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from datamodules.cohort import Cohort, Scan
+from datamodules.errors import FAULT
 from datamodules.layout import LEADS, Layout
 from datamodules.signals import RATE_HZ, resampled
 from lightning_app.digitize.reader import Reader, load_reader
@@ -126,7 +127,7 @@ def read_scan(reader: Reader, cohort: Cohort, scan: Scan) -> Reading:
     except Exception as error:
         # One page must not cost the others their rows; it counts as not read, and the log says why.
         log.exception("%s could not be read", scan.scan_id)
-        return Reading(row | _refused("ERROR", f"{type(error).__name__}: {error}"), [])
+        return Reading(row | _refused(FAULT, f"{type(error).__name__}: {error}"), [])
     if scan.mask is not None:
         row |= within_tolerance(mask, cohort.load_mask(scan) > 0)
     if not isinstance(result, Digitized):

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.cohort import Cohort, Scan
-from datamodules.errors import DataError
+from datamodules.errors import FAULT, DataError
 from datamodules.signals import RATE_HZ, resampled
 from lightning_app.ceiling import Known, Values, read_known, write_known
 from lightning_app.digitize.results import Digitized
@@ -87,7 +87,7 @@ class Reader:
         except Exception:
             # One page must not cost a trained cell; it counts as not read, and the log says why.
             log.exception("%s could not be digitized", scan.scan_id)
-            return "ERROR", None
+            return FAULT, None
         return (DIGITIZED_OK, result.mv) if isinstance(result, Digitized) else (result.code, None)
 
     def _known(self, scan: Scan) -> Known:

@@ -1,12 +1,14 @@
 """Digitize pages that nothing of Inkbeat drew: how the shipped reader does on other people's ECGs.
 
-    python -m tests.performance.digitize_foreign --signals DIR [--pages 60] [--seed 0] [--keep DIR]
+    python -m tests.performance.digitize_foreign --signals DIR [--pages 60] [--seed 0] [--apart] [--keep DIR]
 
 Pages are drawn from real records in a folder of WFDB by Matplotlib and Pillow alone (`foreign_pages` and
 `foreign_paint`): layouts, grids, pens, fonts, resolutions and kinds of file vary from page to page. Nothing
 is declared to the reader. Prints one line a page, with what the page looks like and how well it was read,
 and ends with how many were read, refused and wrong. Wrong is a page whose leads correlate with the truth by
 less than .8 on average, or one of them by less than .5, where they were drawn.
+
+`--apart` draws only pages of several columns, each with paper between them.
 
 `--keep` writes every page, its choices, its truth and what was read as WFDB records, and the reading drawn
 onto the page.
@@ -33,7 +35,7 @@ from lightning_app.digitize.reader import load_reader
 from lightning_app.digitize.record import draw_overlay
 from lightning_app.digitize.results import Digitized, Refusal
 from lightning_app.reader_check import WRONG_PCC, signal_numbers
-from tests.performance.foreign_pages import Choices, Drawing, choose, compose
+from tests.performance.foreign_pages import Choices, Drawing, apart, choose, compose
 from tests.performance.foreign_paint import drawn_page
 
 WRONG_LEAD_PCC = 0.5
@@ -138,6 +140,7 @@ def main() -> None:
     parser.add_argument("--signals", required=True, help="folder of WFDB records, or `simulated`")
     parser.add_argument("--pages", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--apart", action="store_true", help="pages with paper between their columns")
     parser.add_argument("--keep", type=Path, help="folder for pages, truth and overlays")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -146,7 +149,10 @@ def main() -> None:
     recordings, _ = choose_records(source, options.pages, options.seed, at_least=1)
     reader, outcomes = load_reader(), []
     for number in range(options.pages):
-        choices = choose(number, options.seed)
+        chosen = choose(number, options.seed)
+        choices = apart(chosen, options.seed) if options.apart else chosen
+        if choices is None:
+            continue
         mv = recordings[number % len(recordings)].mv
         drawing = compose(choices, mv[:, : round(choices.shown.duration_s * RATE_HZ)])
         stored = drawn_page(drawing, choices, options.seed)

@@ -7,7 +7,7 @@ Everything is composed here in millimetres from the upper left corner of the pap
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -238,6 +238,14 @@ def choose(number: int, seed: int) -> Choices:
         shade=float(rng.uniform(0.1, 0.3)) if rng.random() < 0.15 else 0.0,
         blur_px=float(rng.uniform(0.3, 0.8)) if rng.random() < 0.3 else 0.0,
     )
+
+
+def apart(choices: Choices, seed: int) -> Choices | None:
+    """The same page with paper between its columns, 1.5 to 13 mm; None if it has a single one."""
+    if len(choices.shown.rows[0]) == 1:
+        return None
+    gap_mm = float(np.random.default_rng([seed, choices.number, 7]).uniform(1.5, 13.0))
+    return replace(choices, paper="A4", column_gap_mm=gap_mm, mm_per_s=25.0)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from datamodules.layout import LEADS
 from datamodules.page import read_page
 from datamodules.signals import RATE_HZ
 from tests.lightning_app.digitize.drawing import heart
-from tests.performance.foreign_pages import PAPERS, choose, compose
+from tests.performance.foreign_pages import PAPERS, apart, choose, compose
 from tests.performance.foreign_paint import clean_picture, drawn_page, in_px
 
 MV = heart(seed=1)
@@ -43,6 +43,18 @@ def test_traces_show_the_true_millivolts_and_nothing_else(number):
         assert np.allclose(height_mv - height_mv[0], true - true[0], atol=1e-4)
         assert np.allclose(np.diff(path[:, 0]), choices.mm_per_s / RATE_HZ)
     assert np.array_equal(np.isfinite(drawing.true_mv), shown)
+
+
+def test_columns_lie_apart_where_they_are_asked_to():
+    pages = {number: choose(number, seed=0) for number in range(8)}
+    spaced = {number: apart(page, seed=0) for number, page in pages.items()}
+    assert {number for number, page in spaced.items() if page is None} == {
+        number for number, page in pages.items() if page.layout == "12x1"
+    }
+    for page in filter(None, spaced.values()):
+        traces = compose(page, MV).traces
+        ends_mm = [path[-1, 0] + page.gap_s * 25 for _, path in traces]
+        assert min(traces[1][1][0, 0] - ends_mm[0], page.column_gap_mm) >= 1.4
 
 
 def test_a_number_is_a_page():

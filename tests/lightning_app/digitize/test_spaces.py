@@ -12,9 +12,10 @@ MV = heart(seed=1)
 ROWS = {name: known_layouts()[name].rows for name in ("3x4", "3x4+1", "6x2")}
 
 
-def read(name, *, turned=False, width=1180, **drawn):
+def read(name, *, turned=False, width=1180, seen=1.0, **drawn):
     page = draw(MV, ROWS[name], width=width, **drawn)
     ink, maps = page.ink, maps_of(page)
+    maps[3:] *= seen  # how well a network sees ends
     if turned:
         # Of a page on its head ends are begins, and left halves of columns right ones.
         ink, maps = np.rot90(ink, 2), np.rot90(maps, 2, (1, 2))[[0, 2, 1, 4, 3]]
@@ -91,3 +92,10 @@ def test_where_nothing_tells_the_page_is_refused():
     assert refusal.code == "SCALE_UNKNOWN"
     assert "paper" in refusal.reason
     assert "--px-per-s" in refusal.remedy
+
+
+def test_a_page_whose_ends_are_hardly_seen_is_refused():
+    refusal = read("6x2", pulse=True, space_s=0.15, seen=0.2)
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == "LOW_CONFIDENCE"
+    assert "ends are seen too badly" in refusal.reason
