@@ -16,6 +16,7 @@ MIN_HEIGHT_PX, MAX_HEIGHT_PX = 8.0, 260.0
 MIN_SCORE = 0.45  # with four rows or more laid over each other; noisy pages without a pulse stay below .42
 MIN_FEW_ROWS_SCORE = 0.65  # with two or three, which average little out; false ones stay below .46
 MIN_LONE_SCORE = 0.93  # in a single row; two cells of a solid grid reach .9
+GOES_ON = 0.6  # of its sides, above a roof: a pulse has none, but for a line of the grid that it stands on
 MIN_OWN_SCORE = 0.6  # in most rows, each by itself, at one place
 MIN_OWN_MARGIN = 0.3  # over other sizes; pulses had .5 and more, cells of a solid grid hardly any
 MOST_ROWS, FEWEST_ROWS = 2 / 3, 3
@@ -146,11 +147,27 @@ def find_pulse(
         found = _repeated(strips, sizes, spans)
     if found is None:
         # A lone rectangle of another size is a cell of the grid more often than a pulse.
-        alone = [_best_pulse(strip, [usual] if usual else tries, spans, MIN_LONE_SCORE) for strip in strips]
+        alone = [_lone_pulse(strip, [usual] if usual else tries, spans) for strip in strips]
         found = max((pulse for pulse in alone if pulse is not None), key=lambda p: p.score, default=None)
     if found is None or sizes is not None:
         return found
     return _measured(dark, found, rows_y)
+
+
+def _lone_pulse(
+    strip: Array, tries: Sequence[tuple[float, float]], spans: Sequence[tuple[int, int]]
+) -> Pulse | None:
+    """The pulse of a single row; its sides do not go on above its roof, as those of a cell of the grid do."""
+    pulse = _best_pulse(strip, tries, spans, MIN_LONE_SCORE)
+    if pulse is None:
+        return None
+    roof = round(strip.shape[0] - RIM_PX - BELOW_PX + pulse.foot_px - pulse.height_px)
+    above = strip[max(0, roof - RIM_PX) : max(0, roof - 2)]
+    on = [
+        float(above[:, round(x) - 1 : round(x) + 2].max(axis=1).mean()) if len(above) else 0.0
+        for x in (pulse.left_px, pulse.right_px)
+    ]
+    return None if min(on) > GOES_ON * pulse.score else pulse
 
 
 def _unless_usual_fits(

@@ -54,6 +54,15 @@ def test_a_shape_that_one_row_of_two_shows_is_no_pulse():
     assert find_pulse(strip, levels, [(0, 100)], SIZES, usual=(40.0, 20.0)) is None
 
 
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_lines_that_go_on_above_a_roof_are_no_pulse_of_a_single_row(goes_on):
+    strip = np.zeros((700, 200), dtype=np.float32)
+    levels = np.array([110.0, 280.0, 450.0, 620.0])
+    strip[(0 if goes_on else 70) : 111, [40, 60]] = strip[70, 40:61] = 1.0
+    found = find_pulse(strip, levels, [(0, 100)], SIZES, usual=(40.0, 20.0))
+    assert (found is None) == goes_on
+
+
 def test_pale_print_is_as_good_as_black():
     page = draw(MV, pulse=True, grid=())
     pale = page.ink.astype(np.float32) / 255 * 0.45
