@@ -50,7 +50,7 @@ setup-ray: $(READY) ## add the Ray engine
 benchmark: $(READY) ## run a sweep and its report: PRESET=quick|cpu|paper, SIGNALS=DIR of WFDB records
 	@$(INKBEAT) run $(SWEEP) --out $(RUNS) --engine $(ENGINE) $(SIGNALS_ARG) $(ARGS)
 
-reader: $(READY) ## train the reader that ships, three to five hours, and pack it: SIGNALS=DIR of WFDB records
+reader: $(READY) ## train the reader that ships, two and a half to five hours, and pack it: SIGNALS=DIR of WFDB records
 	@$(INKBEAT) run experiments/reader.yaml --out $(RUNS) $(SIGNALS_ARG) $(ARGS)
 	@$(INKBEAT) reader pack $(RUNS)/reader --out $(RUNS)/reader/reader.safetensors --px-per-mm 3.2 6
 	@$(INKBEAT) run experiments/reader_further.yaml --out $(RUNS) $(SIGNALS_ARG) --set name=reader_then \
